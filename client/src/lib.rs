@@ -1,0 +1,1 @@
+//! Waystation's Rust client: rooms, publishers and players that walk the node list on their own.

@@ -1,0 +1,1 @@
+//! Waystation's coordinator: rooms, streams, nodes, placement and tokens over a store.

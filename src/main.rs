@@ -1,0 +1,2 @@
+//! The `waystation` command.
+fn main() {}
