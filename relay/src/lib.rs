@@ -1,1 +1,15 @@
 //! Waystation's relay: a stateless SFU node with WHIP, WHEP and links to its peers.
+//!
+//! Two halves, joined by [`plane`] and nothing else: the data plane (`media`, `transport`, `worker`) and the control
+//! half (`control`, `signal`, `link`, `agent`).
+
+pub mod plane;
+
+pub mod media;
+pub mod transport;
+pub mod worker;
+
+mod agent;
+pub mod control;
+mod link;
+pub mod signal;

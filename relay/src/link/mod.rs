@@ -1,0 +1,1 @@
+//! Relay to relay: one link per pair.
