@@ -1,2 +1,5 @@
 //! The `waystation` command.
+
+mod media;
+
 fn main() {}
