@@ -1,0 +1,95 @@
+//! Who may do what: tokens, and one publisher per stream.
+
+use crate::support::{
+    SOON,
+    clips::{Video, clip},
+    cluster::{Cluster, Rights},
+    process::{output, waystation},
+};
+
+fn video() -> String {
+    clip(Video::Vp8, 8).video.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_stream_that_another_user_publishes_is_refused_at_once() {
+    // PUB-5
+    let cluster = Cluster::start(2);
+    let clip = video();
+    let mut first = cluster.publish("room", "alice", "cam", &["--video", &clip, "--loop"]);
+    first.state("publisher", 2, 0);
+    let mut second = cluster.publish("room", "mallory", "cam", &["--video", &clip, "--loop"]);
+    second.state("publisher", 0, 1_003_028);
+    assert_eq!(second.end(SOON).code(), Some(3));
+    assert!(second.events("attempt").is_empty(), "no node was tried: {}", second.story());
+    assert!(first.events("state").iter().all(|event| event["code"] == 0), "{}", first.story());
+}
+
+#[test]
+fn a_token_without_the_right_is_refused_with_the_actions_code() {
+    // PUB-5, PLAY-5
+    let cluster = Cluster::start(1);
+    let clip = video();
+    let play_only = cluster.token("room", "alice", Rights::Play);
+    let mut publisher = cluster.client_with_token("publish", "room", "cam", &play_only, &["--video", &clip]);
+    publisher.state("publisher", 0, 1_003_025);
+    let mut live = cluster.publish("room", "bob", "live", &["--video", &clip, "--loop"]);
+    live.state("publisher", 2, 0);
+    let publish_only = cluster.token("room", "carol", Rights::Publish);
+    let mut player = cluster.client_with_token("play", "room", "live", &publish_only, &[]);
+    player.state("player", 0, 1_004_025);
+}
+
+#[test]
+fn a_forged_expired_or_foreign_token_is_refused_by_the_coordinator() {
+    // ROOM-2
+    let cluster = Cluster::start(1);
+    let sign = |options: &[&str]| {
+        output(waystation().args(["token", "--user", "eve", "--publish", "--play"]).args(options))
+            .trim()
+            .to_owned()
+    };
+    let forged = sign(&["--room", "room", "--app", "dev", "--secret", "not the secret of this app at all"]);
+    let foreign = sign(&["--room", "another"]);
+    let clip = video();
+    for token in [forged.as_str(), foreign.as_str(), "no.token.atall"] {
+        let mut client = cluster.client_with_token("publish", "room", "cam", token, &["--video", &clip]);
+        client.state("room", 0, 1_002_033);
+        assert_eq!(client.end(SOON).code(), Some(3));
+    }
+}
+
+#[test]
+fn a_relay_refuses_bad_tokens_with_a_problem_document() {
+    let cluster = Cluster::start(1);
+    let http = reqwest::blocking::Client::new();
+    let post = |path: &str, token: &str| {
+        let request =
+            http.post(format!("{}{path}", cluster.relays[0].http)).header("content-type", "application/sdp");
+        let response =
+            request.header("authorization", format!("Bearer {token}")).body("v=0\r\n").send().unwrap();
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), kind)
+    };
+    let elsewhere = cluster.token("elsewhere", "eve", Rights::Both);
+    let play_only = cluster.token("room", "eve", Rights::Play);
+    for (path, token, statuses) in [
+        ("/whip/room/cam", "garbage", [401, 401]),
+        ("/whep/room/cam", "a.b.c", [401, 401]),
+        ("/whip/room/cam", &elsewhere, [401, 403]),
+        ("/whip/room/cam", &play_only, [403, 403]),
+    ] {
+        let (status, kind) = post(path, token);
+        assert!(statuses.contains(&status), "{path} with {token:.20}: {status}");
+        assert_eq!(kind, "application/problem+json", "{path} with {token:.20}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_in_the_room_is_the_coordinators_word() {
+    // PLAY-3
+    let cluster = Cluster::start(1);
+    let mut player = cluster.play("room", "bob", "nothing", &[]);
+    player.state("player", 0, 1_004_002);
+    assert_eq!(player.end(SOON).code(), Some(3));
+}

@@ -1,0 +1,9 @@
+//! The cluster as its users meet it: real processes, real UDP, real files and browsers, processes killed with SIGKILL.
+
+mod access;
+mod bad_input;
+mod browsers;
+mod dev;
+mod failover;
+mod files;
+mod support;
