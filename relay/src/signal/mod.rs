@@ -1,1 +1,66 @@
 //! SDP, WHIP (RFC 9725), WHEP and the event connection: what clients see of a relay over HTTP.
+//!
+//! `sdp` and `token` are pure; `http` and `events` are the shell around them, and reach the rest of the relay only
+//! through [`Control`].
+
+mod events;
+mod http;
+mod metrics;
+mod sdp;
+mod token;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+use waystation_proto::NodeRef;
+
+use self::http::Generations;
+use crate::{control::Control, plane::DtlsRole};
+
+pub use self::{
+    http::router,
+    metrics::describe,
+    token::{CoordinatorLink, Keys},
+};
+
+/// How signalling is set up.
+#[derive(Clone, Debug)]
+pub struct SignalConfig {
+    /// Our side of DTLS where a client leaves the choice. The client's side costs one round trip less.
+    pub dtls_role: DtlsRole,
+    /// Where Chromium's bandwidth estimate starts, in kbit/s; 0 leaves it alone.
+    pub start_kbit_per_second: u32,
+    /// Most event connections at once.
+    pub max_event_connections: usize,
+}
+
+impl Default for SignalConfig {
+    fn default() -> Self {
+        Self { dtls_role: DtlsRole::Client, start_kbit_per_second: 1_000, max_event_connections: 20_000 }
+    }
+}
+
+/// What every request handler holds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SignalState {
+    config: SignalConfig,
+    node: NodeRef,
+    control: Control,
+    keys: watch::Receiver<Keys>,
+    generations: Arc<Mutex<Generations>>,
+    event_connections: Arc<Semaphore>,
+}
+
+impl SignalState {
+    /// The state of one relay's signalling.
+    #[must_use]
+    pub fn new(config: SignalConfig, node: NodeRef, control: Control, keys: watch::Receiver<Keys>) -> Self {
+        let event_connections = Arc::new(Semaphore::new(config.max_event_connections));
+        Self { config, node, control, keys, generations: Arc::default(), event_connections }
+    }
+
+    /// The ICE generations. Held for a look-up only, never across an await.
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,96 @@
+//! POST to an endpoint: WHIP (RFC 9725 §4.2) and WHEP open a session.
+
+use axum::{
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use waystation_proto::{StreamKey, token::Action};
+
+use super::{SDP, problem::Problem, request};
+use crate::{
+    control::{OpenPlay, OpenPublish, Opened, PeerOffer},
+    plane::DtlsRole,
+    signal::{
+        SignalState,
+        sdp::{self, Draft, LocalTransport, MAX_SDP_BYTES, Negotiated, Offer, PublishPolicy},
+    },
+};
+
+type StreamPath = Result<Path<(String, String)>, PathRejection>;
+
+/// GET on an endpoint: there is nothing to read, and it is no error (RFC 9725 §4.2).
+pub async fn probe(path: StreamPath) -> Result<StatusCode, Problem> {
+    named(path).map(|_| StatusCode::NO_CONTENT)
+}
+
+/// HEAD on a WHEP endpoint says what is spoken there.
+pub async fn probe_play(path: StreamPath) -> Result<impl IntoResponse, Problem> {
+    named(path).map(|_| [(header::CONTENT_TYPE, SDP)])
+}
+
+/// WHIP.
+pub async fn publish(
+    State(state): State<SignalState>,
+    path: StreamPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stream = named(path)?;
+    request::content_type(&headers, SDP)?;
+    let moved = request::moved(&headers)?;
+    let beat = request::beat(&headers)?;
+    let token = request::authorize(&state, &headers, Action::Publish, &stream).await?;
+    let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
+    let policy = PublishPolicy {
+        role: state.config.dtls_role,
+        start_kbit_per_second: state.config.start_kbit_per_second,
+    };
+    let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
+        sdp::negotiate_publish(&offer, policy)?;
+    // A plain client knows no moves: what it publishes is meant to be seen at once.
+    let of_claim = token.claim.filter(|_| token.plain).map(|claim| claim.moved);
+    let peer = PeerOffer { remote_ufrag, fingerprint, role, beat };
+    let open = OpenPublish { token, activate: moved.or(of_claim), tracks, peer };
+    let opened = state.control.open_publish(open).await?;
+    Ok(created(&state, &opened, &draft))
+}
+
+/// WHEP.
+pub async fn play(
+    State(state): State<SignalState>,
+    path: StreamPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stream = named(path)?;
+    request::content_type(&headers, SDP)?;
+    let beat = request::beat(&headers)?;
+    let token = request::authorize(&state, &headers, Action::Play, &stream).await?;
+    let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
+    let here = state.control.find(&stream, None).await?;
+    let role: DtlsRole = state.config.dtls_role;
+    let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
+        sdp::negotiate_play(&offer, &here.tracks, role, &mut rand::rng())?;
+    let peer = PeerOffer { remote_ufrag, fingerprint, role, beat };
+    let opened = state.control.open_play(OpenPlay { token, tracks, peer }).await?;
+    Ok(created(&state, &opened, &draft))
+}
+
+fn named(path: StreamPath) -> Result<StreamKey, Problem> {
+    let Path((room, stream)) = path.map_err(Problem::bad_request)?;
+    request::stream_key(&room, &stream)
+}
+
+fn created(state: &SignalState, opened: &Opened, draft: &Draft) -> Response {
+    let local =
+        LocalTransport { ice: &opened.ice, candidate: opened.candidate, fingerprint: &opened.fingerprint };
+    let headers = [
+        (header::CONTENT_TYPE, SDP.to_owned()),
+        (header::LOCATION, format!("/session/{}", opened.resource.0)),
+        (header::ETAG, state.generations().tag(&opened.resource)),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    (StatusCode::CREATED, headers, draft.write(&local, rand::random())).into_response()
+}
