@@ -22,8 +22,8 @@ use waystation_proto::{
     v1::{ClientEvent, EventPong, EventWelcome, NodeEvent, client_event, node_event},
 };
 
-use super::{SignalState, http::Problem, metrics};
-use crate::control::{Control, Resource};
+use super::{Door, SignalState, http::Problem, metrics};
+use crate::control::Resource;
 
 /// Largest message of a client.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -79,8 +79,8 @@ impl End {
 }
 
 /// GET /events
-pub async fn upgrade(
-    State(state): State<SignalState>,
+pub async fn upgrade<D: Door>(
+    State(state): State<SignalState<D>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade =
@@ -103,7 +103,7 @@ pub async fn upgrade(
     }))
 }
 
-async fn serve(socket: &mut WebSocket, state: SignalState) -> End {
+async fn serve<D: Door>(socket: &mut WebSocket, state: SignalState<D>) -> End {
     let SignalState { control, node, .. } = state;
     let (to, mut events) = mpsc::channel(QUEUE);
     let mut session = Connection { control, to, watched: BTreeSet::new() };
@@ -155,13 +155,13 @@ fn welcome(node: &NodeRef) -> Message {
 }
 
 /// What one connection asked for.
-struct Connection {
-    control: Control,
+struct Connection<D> {
+    control: D,
     to: mpsc::Sender<NodeEvent>,
     watched: BTreeSet<String>,
 }
 
-impl Connection {
+impl<D: Door> Connection<D> {
     /// Acts on what came from the socket; the answer, if any, goes back at once.
     fn take(
         &mut self,

@@ -1,8 +1,9 @@
 //! SDP, WHIP (RFC 9725), WHEP and the event connection: what clients see of a relay over HTTP.
 //!
 //! `sdp` and `token` are pure; `http` and `events` are the shell around them, and reach the rest of the relay only
-//! through [`Control`].
+//! through [`Door`].
 
+mod door;
 mod events;
 mod http;
 mod metrics;
@@ -15,9 +16,10 @@ use tokio::sync::{Semaphore, watch};
 use waystation_proto::NodeRef;
 
 use self::http::Generations;
-use crate::{control::Control, plane::DtlsRole};
+use crate::plane::DtlsRole;
 
 pub use self::{
+    door::Door,
     http::router,
     metrics::describe,
     token::{CoordinatorLink, Keys},
@@ -42,19 +44,19 @@ impl Default for SignalConfig {
 
 /// What every request handler holds. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct SignalState {
+pub struct SignalState<D> {
     config: SignalConfig,
     node: NodeRef,
-    control: Control,
+    control: D,
     keys: watch::Receiver<Keys>,
     generations: Arc<Mutex<Generations>>,
     event_connections: Arc<Semaphore>,
 }
 
-impl SignalState {
+impl<D: Door> SignalState<D> {
     /// The state of one relay's signalling.
     #[must_use]
-    pub fn new(config: SignalConfig, node: NodeRef, control: Control, keys: watch::Receiver<Keys>) -> Self {
+    pub fn new(config: SignalConfig, node: NodeRef, control: D, keys: watch::Receiver<Keys>) -> Self {
         let event_connections = Arc::new(Semaphore::new(config.max_event_connections));
         Self { config, node, control, keys, generations: Arc::default(), event_connections }
     }

@@ -23,7 +23,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 pub use self::etag::Generations;
 pub use self::problem::Problem;
-use super::{SignalState, events, metrics};
+use super::{Door, SignalState, events, metrics};
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -34,12 +34,12 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const CORS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What clients see of this relay.
-pub fn router(state: SignalState) -> Router {
+pub fn router<D: Door>(state: SignalState<D>) -> Router {
     Router::new()
-        .route("/whip/{room}/{stream}", post(open::publish).get(open::probe))
-        .route("/whep/{room}/{stream}", post(open::play).get(open::probe).head(open::probe_play))
-        .route("/session/{id}", get(session::probe).patch(session::patch).delete(session::end))
-        .route("/events", get(events::upgrade))
+        .route("/whip/{room}/{stream}", post(open::publish::<D>).get(open::probe))
+        .route("/whep/{room}/{stream}", post(open::play::<D>).get(open::probe).head(open::probe_play))
+        .route("/session/{id}", get(session::probe::<D>).patch(session::patch::<D>).delete(session::end::<D>))
+        .route("/events", get(events::upgrade::<D>))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(cors())

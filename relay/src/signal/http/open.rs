@@ -13,7 +13,7 @@ use crate::{
     control::{OpenPlay, OpenPublish, Opened, PeerOffer},
     plane::DtlsRole,
     signal::{
-        SignalState,
+        Door, SignalState,
         sdp::{self, Draft, LocalTransport, MAX_SDP_BYTES, Negotiated, Offer, PublishPolicy},
     },
 };
@@ -31,8 +31,8 @@ pub async fn probe_play(path: StreamPath) -> Result<impl IntoResponse, Problem> 
 }
 
 /// WHIP.
-pub async fn publish(
-    State(state): State<SignalState>,
+pub async fn publish<D: Door>(
+    State(state): State<SignalState<D>>,
     path: StreamPath,
     headers: HeaderMap,
     body: Body,
@@ -58,8 +58,8 @@ pub async fn publish(
 }
 
 /// WHEP.
-pub async fn play(
-    State(state): State<SignalState>,
+pub async fn play<D: Door>(
+    State(state): State<SignalState<D>>,
     path: StreamPath,
     headers: HeaderMap,
     body: Body,
@@ -69,7 +69,7 @@ pub async fn play(
     let beat = request::beat(&headers)?;
     let token = request::authorize(&state, &headers, Action::Play, &stream).await?;
     let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
-    let here = state.control.find(&stream, None).await?;
+    let here = state.control.find(&stream).await?;
     let role: DtlsRole = state.config.dtls_role;
     let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
         sdp::negotiate_play(&offer, &here.tracks, role, &mut rand::rng())?;
@@ -83,7 +83,7 @@ fn named(path: StreamPath) -> Result<StreamKey, Problem> {
     request::stream_key(&room, &stream)
 }
 
-fn created(state: &SignalState, opened: &Opened, draft: &Draft) -> Response {
+fn created<D: Door>(state: &SignalState<D>, opened: &Opened, draft: &Draft) -> Response {
     let local =
         LocalTransport { ice: &opened.ice, candidate: opened.candidate, fingerprint: &opened.fingerprint };
     let headers = [

@@ -15,7 +15,7 @@ use waystation_proto::{
 
 use super::problem::Problem;
 use crate::signal::{
-    SignalState,
+    Door, SignalState,
     token::{self, MAX_TOKEN_BYTES, Presented},
 };
 
@@ -79,8 +79,8 @@ pub async fn body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes,
 }
 
 /// A checked token for this action on this stream. A user token is exchanged at the coordinator.
-pub async fn authorize(
-    state: &SignalState,
+pub async fn authorize<D: Door>(
+    state: &SignalState<D>,
     headers: &HeaderMap,
     action: Action,
     stream: &StreamKey,
@@ -108,7 +108,7 @@ pub async fn authorize(
     Ok(checked)
 }
 
-fn read(state: &SignalState, text: &str) -> Result<Presented, token::TokenError> {
+fn read<D: Door>(state: &SignalState<D>, text: &str) -> Result<Presented, token::TokenError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     token::read(&state.keys.borrow(), text, i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }

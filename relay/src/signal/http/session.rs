@@ -11,7 +11,7 @@ use super::{FRAGMENT, etag::Precondition, problem::Problem, request};
 use crate::{
     control::Resource,
     signal::{
-        SignalState,
+        Door, SignalState,
         sdp::{Fragment, MAX_FRAGMENT_BYTES},
     },
 };
@@ -22,20 +22,26 @@ const MAX_NAME_BYTES: usize = 128;
 type NamePath = Result<Path<String>, PathRejection>;
 
 /// GET and HEAD: whether the session is there; there is nothing to read.
-pub async fn probe(State(state): State<SignalState>, path: NamePath) -> Result<StatusCode, Problem> {
+pub async fn probe<D: Door>(
+    State(state): State<SignalState<D>>,
+    path: NamePath,
+) -> Result<StatusCode, Problem> {
     existing(&state, path).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 /// DELETE ends the session, whatever its entity tag.
-pub async fn end(State(state): State<SignalState>, path: NamePath) -> Result<StatusCode, Problem> {
+pub async fn end<D: Door>(
+    State(state): State<SignalState<D>>,
+    path: NamePath,
+) -> Result<StatusCode, Problem> {
     let session = named(path)?;
     state.generations().forget(&session);
     if state.control.close(&session).await { Ok(StatusCode::OK) } else { Err(Problem::no_session()) }
 }
 
 /// PATCH: candidates, which we need not know, or an ICE restart.
-pub async fn patch(
-    State(state): State<SignalState>,
+pub async fn patch<D: Door>(
+    State(state): State<SignalState<D>>,
     path: NamePath,
     headers: HeaderMap,
     body: Body,
@@ -63,7 +69,11 @@ pub async fn patch(
     }
 }
 
-async fn restart(state: &SignalState, session: &Resource, fragment: Fragment) -> Result<Response, Problem> {
+async fn restart<D: Door>(
+    state: &SignalState<D>,
+    session: &Resource,
+    fragment: Fragment,
+) -> Result<Response, Problem> {
     let Some(ufrag) = fragment.ufrag else {
         return Err(Problem::bad_request("an ICE restart needs a=ice-ufrag and a=ice-pwd in its fragment"));
     };
@@ -75,7 +85,7 @@ async fn restart(state: &SignalState, session: &Resource, fragment: Fragment) ->
     Ok((StatusCode::OK, headers, Fragment::restarted(&ice)).into_response())
 }
 
-async fn existing(state: &SignalState, path: NamePath) -> Result<Resource, Problem> {
+async fn existing<D: Door>(state: &SignalState<D>, path: NamePath) -> Result<Resource, Problem> {
     let session = named(path)?;
     if state.control.lookup(&session).await.is_some() {
         return Ok(session);
