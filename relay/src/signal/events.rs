@@ -43,8 +43,10 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The client left, or the network did.
+    /// The client left.
     Left,
+    /// Not WebSocket, or a message larger than [`MAX_MESSAGE_BYTES`]; or the network broke.
+    Unreadable,
     /// Not binary, or not a `ClientEvent`.
     Garbage,
     /// More sessions than [`MAX_WATCHES`].
@@ -59,6 +61,7 @@ impl End {
     fn label(self) -> &'static str {
         match self {
             Self::Left => "left",
+            Self::Unreadable => "unreadable",
             Self::Garbage => "garbage",
             Self::TooManyWatches => "too_many_watches",
             Self::Slow => "slow",
@@ -70,6 +73,7 @@ impl End {
     fn frame(self) -> Option<(u16, &'static str)> {
         match self {
             Self::Left => None,
+            Self::Unreadable => Some((close_code::PROTOCOL, "not WebSocket, or a message over 4096 bytes")),
             Self::Garbage => Some((close_code::INVALID, "messages must be binary waystation.v1.ClientEvent")),
             Self::TooManyWatches => Some((close_code::POLICY, "too many sessions watched on one connection")),
             Self::Slow => Some((close_code::POLICY, "events are not read fast enough")),
@@ -172,7 +176,8 @@ impl<D: Door> Connection<D> {
             Some(Ok(Message::Text(_))) => Err(End::Garbage),
             // The library answers pings.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Left),
+            Some(Err(_)) => Err(End::Unreadable),
+            Some(Ok(Message::Close(_))) | None => Err(End::Left),
         }
     }
 
@@ -235,38 +240,4 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use waystation_proto::{Claim, v1};
-
-    use super::*;
-
-    fn bytes(event: client_event::Event) -> Vec<u8> {
-        ClientEvent { event: Some(event) }.encode_to_vec()
-    }
-
-    #[test]
-    fn a_clients_events_are_read_and_those_without_their_parts_are_garbage() {
-        let watch =
-            |session: &str| bytes(client_event::Event::Watch(v1::WatchSession { session: session.into() }));
-        assert_eq!(parse(&watch("abc")), Some(Request::Watch(Resource("abc".into()))));
-        assert_eq!(parse(&watch("")), None);
-        assert_eq!(parse(&watch(&"x".repeat(MAX_NAME_BYTES + 1))), None);
-        let claim = Claim { epoch: 2, moved: 3 };
-        let activate = |claim| {
-            bytes(client_event::Event::Activate(v1::ActivateSession { session: "abc".into(), claim }))
-        };
-        let read = Request::Activate(Resource("abc".into()), claim);
-        assert_eq!(parse(&activate(Some(claim.into()))), Some(read));
-        assert_eq!(parse(&activate(None)), None);
-        assert_eq!(parse(&bytes(client_event::Event::Ping(v1::EventPing { id: 7 }))), Some(Request::Ping(7)));
-        assert_eq!(parse(&[0xff, 0xff]), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_an_event_or_garbage_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
-        }
-    }
-}
+mod tests;

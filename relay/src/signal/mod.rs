@@ -4,13 +4,18 @@
 //! through [`Door`].
 
 mod door;
+#[cfg(test)]
+mod double;
 mod events;
 mod http;
 mod metrics;
 mod sdp;
 mod token;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use tokio::sync::{Semaphore, watch};
 use waystation_proto::NodeRef;
@@ -50,6 +55,8 @@ pub struct SignalState<D> {
     control: D,
     keys: watch::Receiver<Keys>,
     generations: Arc<Mutex<Generations>>,
+    /// Every session's one candidate, told by the first that was opened.
+    candidate: Arc<OnceLock<SocketAddr>>,
     event_connections: Arc<Semaphore>,
 }
 
@@ -58,7 +65,15 @@ impl<D: Door> SignalState<D> {
     #[must_use]
     pub fn new(config: SignalConfig, node: NodeRef, control: D, keys: watch::Receiver<Keys>) -> Self {
         let event_connections = Arc::new(Semaphore::new(config.max_event_connections));
-        Self { config, node, control, keys, generations: Arc::default(), event_connections }
+        Self {
+            config,
+            node,
+            control,
+            keys,
+            generations: Arc::default(),
+            candidate: Arc::default(),
+            event_connections,
+        }
     }
 
     /// The ICE generations. Held for a look-up only, never across an await.

@@ -86,6 +86,7 @@ fn named(path: StreamPath) -> Result<StreamKey, Problem> {
 fn created<D: Door>(state: &SignalState<D>, opened: &Opened, draft: &Draft) -> Response {
     let local =
         LocalTransport { ice: &opened.ice, candidate: opened.candidate, fingerprint: &opened.fingerprint };
+    state.candidate.get_or_init(|| opened.candidate);
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, format!("/session/{}", opened.resource.0)),

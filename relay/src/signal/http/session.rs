@@ -61,7 +61,7 @@ pub async fn patch<D: Door>(
     let precondition = state.generations().judge(&session, if_match.to_str().unwrap_or_default());
     match precondition {
         Precondition::Current => Ok(StatusCode::NO_CONTENT.into_response()),
-        Precondition::Any => restart(&state, &session, fragment).await,
+        Precondition::Any => restart(&state, &session, &fragment).await,
         Precondition::Stale => {
             let detail = "the ETag is not the session's; ICE was restarted since";
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "The ETag is stale", detail))
@@ -72,9 +72,9 @@ pub async fn patch<D: Door>(
 async fn restart<D: Door>(
     state: &SignalState<D>,
     session: &Resource,
-    fragment: Fragment,
+    fragment: &Fragment,
 ) -> Result<Response, Problem> {
-    let Some(ufrag) = fragment.ufrag else {
+    let Some(ufrag) = fragment.ufrag.clone() else {
         return Err(Problem::bad_request("an ICE restart needs a=ice-ufrag and a=ice-pwd in its fragment"));
     };
     let Some(ice) = state.control.restart_ice(session, ufrag).await else {
@@ -82,7 +82,7 @@ async fn restart<D: Door>(
     };
     let tag = state.generations().restarted(session);
     let headers = [(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, tag)];
-    Ok((StatusCode::OK, headers, Fragment::restarted(&ice)).into_response())
+    Ok((StatusCode::OK, headers, fragment.restarted(&ice, state.candidate.get().copied())).into_response())
 }
 
 async fn existing<D: Door>(state: &SignalState<D>, path: NamePath) -> Result<Resource, Problem> {

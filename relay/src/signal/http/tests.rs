@@ -1,10 +1,6 @@
 //! The router against a double of the control core: what a client sends, what it gets, what the core hears.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::{
@@ -23,92 +19,17 @@ use waystation_proto::{
 
 use super::router;
 use crate::{
-    control::{
-        ExchangeError, FindError, OpenError, OpenPlay, OpenPublish, Opened, Resource, SessionEvents,
-        StreamTracks, TrackInfo,
+    control::{OpenError, StreamTracks, TrackInfo},
+    plane::{Codec, CodecSpec, Kind},
+    signal::{
+        Keys, SignalConfig, SignalState,
+        double::{DOUBLE_SESSION as SESSION, Double},
     },
-    plane::{Codec, CodecSpec, IceCredentials, Kind},
-    signal::{Door, Keys, SignalConfig, SignalState},
 };
 
 const PUBLISH: &str = include_str!("../sdp/offers/chromium_publish.sdp");
 const PLAY: &str = include_str!("../sdp/offers/chromium_play.sdp");
-const SESSION: &str = "abcdefgh";
 const FAR_FUTURE_S: u64 = 4_000_000_000;
-
-/// Answers as the test wants and remembers what it was asked.
-#[derive(Clone, Default)]
-struct Double(Arc<Mutex<Script>>);
-
-#[derive(Default)]
-struct Script {
-    open: Option<OpenError>,
-    exchange: Option<Result<String, ExchangeError>>,
-    stream: Option<StreamTracks>,
-    published: Vec<OpenPublish>,
-    played: Vec<OpenPlay>,
-    sessions: BTreeMap<Resource, Action>,
-    restarts: Vec<String>,
-}
-
-impl Double {
-    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
-        self.0.lock().unwrap()
-    }
-
-    fn open(&self, action: Action) -> Result<Opened, OpenError> {
-        let mut script = self.script();
-        if let Some(error) = &script.open {
-            return Err(error.clone());
-        }
-        let resource = Resource(SESSION.into());
-        script.sessions.insert(resource.clone(), action);
-        Ok(Opened {
-            resource,
-            ice: ice("w0ab"),
-            candidate: "127.0.0.1:7000".parse().unwrap(),
-            fingerprint: "AB:CD".into(),
-        })
-    }
-}
-
-fn ice(local_ufrag: &str) -> IceCredentials {
-    IceCredentials {
-        local_ufrag: local_ufrag.into(),
-        local_pwd: "0123456789abcdef01234567".into(),
-        remote_ufrag: "x".into(),
-    }
-}
-
-impl Door for Double {
-    async fn find(&self, stream: &StreamKey) -> Result<StreamTracks, FindError> {
-        self.script().stream.clone().ok_or_else(|| FindError::NotHere(stream.clone()))
-    }
-    async fn open_publish(&self, open: OpenPublish) -> Result<Opened, OpenError> {
-        self.script().published.push(open);
-        self.open(Action::Publish)
-    }
-    async fn open_play(&self, open: OpenPlay) -> Result<Opened, OpenError> {
-        self.script().played.push(open);
-        self.open(Action::Play)
-    }
-    async fn restart_ice(&self, session: &Resource, remote_ufrag: String) -> Option<IceCredentials> {
-        let mut script = self.script();
-        script.restarts.push(remote_ufrag);
-        script.sessions.contains_key(session).then(|| ice("w0cd"))
-    }
-    async fn lookup(&self, session: &Resource) -> Option<Action> {
-        self.script().sessions.get(session).copied()
-    }
-    async fn close(&self, session: &Resource) -> bool {
-        self.script().sessions.remove(session).is_some()
-    }
-    async fn exchange(&self, _: String, _: Action, _: StreamKey) -> Result<String, ExchangeError> {
-        self.script().exchange.clone().unwrap_or(Err(ExchangeError::NoCoordinator))
-    }
-    fn watch(&self, _: Resource, _: SessionEvents) {}
-    fn activate(&self, _: Resource, _: Claim) {}
-}
 
 struct Rig {
     double: Double,
@@ -462,10 +383,15 @@ async fn trickle_is_taken_and_an_ice_restart_gives_new_credentials_and_a_new_eta
     let unconditional = rig.patch(None, candidate).await;
     assert_eq!(unconditional.status, StatusCode::PRECONDITION_REQUIRED);
     unconditional.problem();
-    let restarted = rig.patch(Some("*"), "a=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n").await;
+    let fragment =
+        "a=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n";
+    let restarted = rig.patch(Some("*"), fragment).await;
     assert_eq!(restarted.status, StatusCode::OK);
     assert_eq!(restarted.header("content-type"), "application/trickle-ice-sdpfrag");
-    assert!(restarted.body.contains("a=ice-ufrag:w0cd\r\n"));
+    let expected = "a=ice-lite\r\na=ice-ufrag:w0cd\r\na=ice-pwd:0123456789abcdef01234567\r\n\
+                    m=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
+                    a=candidate:1 1 udp 2130706431 127.0.0.1 7000 typ host\r\na=end-of-candidates\r\n";
+    assert_eq!(restarted.body, expected);
     assert_ne!(restarted.header("etag"), first);
     assert_eq!(rig.double.script().restarts, ["ysXw"]);
     let stale = rig.patch(Some(&first), candidate).await;

@@ -2,10 +2,7 @@
 
 use std::{fmt, fmt::Write as _, net::SocketAddr};
 
-use super::{
-    format::Format,
-    offer::{Section, extension_uri},
-};
+use super::{extension::extension_uri, format::Format, offer::Section};
 use crate::plane::{DtlsRole, Extension, IceCredentials};
 
 /// What is known of our side once the transport is open.
@@ -173,7 +170,7 @@ impl Draft {
             write!(out, " {}", format.payload_type)?;
         }
         write!(out, "\r\nc=IN {family} {address}\r\n")?;
-        write!(out, "a=candidate:1 1 udp 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n")?;
+        out.push_str(&candidate_lines(local.candidate));
         write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", local.ice.local_ufrag, local.ice.local_pwd)?;
         write!(out, "a=fingerprint:sha-256 {}\r\n", local.fingerprint)?;
         let setup = match self.role {
@@ -201,6 +198,12 @@ impl Draft {
         }
         media.source.as_ref().map_or(Ok(()), |source| write_source(out, source))
     }
+}
+
+/// Our one candidate (RFC 8839 §5.1), and that there are no more (RFC 8838 §8.2).
+pub fn candidate_lines(candidate: SocketAddr) -> String {
+    let (address, port) = (candidate.ip(), candidate.port());
+    format!("a=candidate:1 1 udp 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n")
 }
 
 fn write_source(out: &mut String, source: &Source) -> fmt::Result {

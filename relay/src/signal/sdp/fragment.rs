@@ -1,8 +1,10 @@
 //! `application/trickle-ice-sdpfrag` (RFC 8840 §9): read for an ICE restart, written for its answer.
 
+use std::net::SocketAddr;
+
 use thiserror::Error;
 
-use super::offer::checked_ufrag;
+use super::{answer::candidate_lines, offer::checked_ufrag};
 use crate::plane::IceCredentials;
 
 /// Largest fragment: a hundred candidates have some 10 KiB.
@@ -30,6 +32,8 @@ pub enum FragmentError {
 pub struct Fragment {
     /// The peer's ICE ufrag, if the fragment names it.
     pub ufrag: Option<String>,
+    /// Its first `m=` and `a=mid` lines, under which the answer's candidates go.
+    pub section: Option<String>,
 }
 
 impl Fragment {
@@ -42,23 +46,34 @@ impl Fragment {
             return Err(FragmentError::TooLarge(body.len()));
         }
         let text = std::str::from_utf8(body).map_err(|_| FragmentError::NotUtf8)?;
-        let mut ufrag = None;
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let value = match line.split_once('=') {
-                Some((key, value)) if key.len() == 1 => value.trim_end(),
-                Some(_) | None => return Err(FragmentError::Syntax(index + 1)),
-            };
-            if let Some(text) = value.strip_prefix("ice-ufrag:").filter(|_| line.starts_with('a')) {
-                let text = checked_ufrag(text).ok_or(FragmentError::Ufrag)?;
-                // The first one: the bundle's.
-                ufrag.get_or_insert_with(|| text.to_owned());
+        let (mut ufrag, mut media, mut mid) = (None, None, None);
+        for (index, line) in text.lines().map(str::trim_end).enumerate().filter(|(_, line)| !line.is_empty())
+        {
+            let (key, _) = line.split_once('=').ok_or(FragmentError::Syntax(index + 1))?;
+            if key.len() != 1 || line.chars().any(char::is_control) {
+                return Err(FragmentError::Syntax(index + 1));
+            }
+            // Of each the first: the bundle's.
+            if key == "m" {
+                media.get_or_insert(line);
+            } else if let Some(text) = line.strip_prefix("a=ice-ufrag:") {
+                ufrag.get_or_insert(checked_ufrag(text).ok_or(FragmentError::Ufrag)?);
+            } else if line.starts_with("a=mid:") {
+                mid.get_or_insert(line);
             }
         }
-        Ok(Self { ufrag })
+        let section = media.zip(mid).map(|(media, mid)| format!("{media}\r\n{mid}\r\n"));
+        Ok(Self { ufrag: ufrag.map(str::to_owned), section })
     }
 
-    /// The answer to an ICE restart. Our candidate is the one of the first answer.
-    pub fn restarted(ice: &IceCredentials) -> String {
-        format!("a=ice-lite\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.local_ufrag, ice.local_pwd)
+    /// The answer to an ICE restart: our new credentials and, as the client may have dropped it with the old ones,
+    /// our candidate.
+    pub fn restarted(&self, ice: &IceCredentials, candidate: Option<SocketAddr>) -> String {
+        let IceCredentials { local_ufrag, local_pwd, .. } = ice;
+        let head = format!("a=ice-lite\r\na=ice-ufrag:{local_ufrag}\r\na=ice-pwd:{local_pwd}\r\n");
+        match (&self.section, candidate) {
+            (Some(section), Some(candidate)) => head + section + &candidate_lines(candidate),
+            (None, _) | (_, None) => head,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod codec;
+mod extension;
 mod format;
 mod fragment;
 mod offer;

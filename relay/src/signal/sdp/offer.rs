@@ -5,8 +5,11 @@ use std::{collections::BTreeSet, io::Cursor};
 use rtc_sdp::description::{media::MediaDescription, session::SessionDescription};
 use thiserror::Error;
 
-use super::format::{Format, Formats};
-use crate::plane::{Extension, ExtensionKind, Kind};
+use super::{
+    extension::extension_kind,
+    format::{Format, Formats},
+};
+use crate::plane::{Extension, Kind};
 
 /// Largest offer: Chromium's with every codec and simulcast has some 9 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
@@ -311,6 +314,7 @@ fn rtp(kind: Kind, media: &MediaDescription, session_direction: Direction) -> Rt
         rtcp_mux: false,
         chromium: false,
     };
+    let mut extensions = Vec::new();
     let mut first_ssrc = None;
     let mut pairs = Vec::new();
     for attribute in &media.attributes {
@@ -321,7 +325,7 @@ fn rtp(kind: Kind, media: &MediaDescription, session_direction: Direction) -> Rt
             section.direction = direction;
         }
         match key {
-            "extmap" => take_extension(&mut section, value),
+            "extmap" => take_extension(&mut section, &mut extensions, value),
             "ssrc" => {
                 first_ssrc = first_ssrc.or_else(|| value.split_whitespace().next()?.parse::<u32>().ok())
             }
@@ -342,6 +346,7 @@ fn rtp(kind: Kind, media: &MediaDescription, session_direction: Direction) -> Rt
         let rtx = pairs.iter().find(|(primary, _)| *primary == ssrc).map(|&(_, rtx)| rtx);
         (ssrc, rtx)
     });
+    section.extensions = flowing(extensions, section.direction);
     section.formats = formats.finish(&media.media_name.formats);
     section
 }
@@ -350,43 +355,31 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-fn take_extension(section: &mut Rtp, value: &str) {
+/// An extension and the direction in which the offer has it (RFC 8285 §5).
+type Offered = (Extension, Direction);
+
+fn take_extension(section: &mut Rtp, extensions: &mut Vec<Offered>, value: &str) {
     let mut words = value.split_whitespace();
     let (Some(id), Some(uri)) = (words.next(), words.next()) else { return };
-    // RFC 8285 §5: "id/direction".
-    let id = id.split('/').next().and_then(|id| id.parse::<u8>().ok());
     section.chromium |= uri == "http://www.webrtc.org/experiments/rtp-hdrext/video-timing";
+    let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
+    let Some(direction) = parse_direction(direction) else { return };
     // Ids above 14 need the two-byte form, which costs bytes on each packet; no client in use needs one.
-    if let (Some(id @ 1..=14), Some(kind)) = (id, extension_kind(uri))
-        && section.extensions.iter().all(|known| known.id != id && known.kind != kind)
+    if let (Ok(id @ 1..=14), Some(kind)) = (id.parse(), extension_kind(uri))
+        && extensions.iter().all(|(known, _)| known.id != id && known.kind != kind)
     {
-        section.extensions.push(Extension { id, kind });
+        extensions.push((Extension { id, kind }, direction));
     }
 }
 
-const EXTENSION_URIS: [(&str, ExtensionKind); 10] = [
-    ("urn:ietf:params:rtp-hdrext:sdes:mid", ExtensionKind::Mid),
-    ("urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", ExtensionKind::Rid),
-    ("urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", ExtensionKind::RepairedRid),
-    ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", ExtensionKind::TransportCc),
-    ("http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", ExtensionKind::AbsSendTime),
-    ("http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", ExtensionKind::AbsCaptureTime),
-    ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", ExtensionKind::AudioLevel),
-    ("urn:3gpp:video-orientation", ExtensionKind::VideoOrientation),
-    (
-        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
-        ExtensionKind::DependencyDescriptor,
-    ),
-    ("http://www.webrtc.org/experiments/rtp-hdrext/playout-delay", ExtensionKind::PlayoutDelay),
-];
-
-fn extension_kind(uri: &str) -> Option<ExtensionKind> {
-    EXTENSION_URIS.iter().find(|(known, _)| *known == uri).map(|&(_, kind)| kind)
-}
-
-/// The URI of an extension.
-pub fn extension_uri(kind: ExtensionKind) -> &'static str {
-    EXTENSION_URIS.iter().find(|(_, known)| *known == kind).map_or("", |&(uri, _)| uri)
+/// Those that can flow in the section's direction.
+fn flowing(extensions: Vec<Offered>, section: Direction) -> Vec<Extension> {
+    let flows = |of: Direction| (of.sends() && section.sends()) || (of.receives() && section.receives());
+    extensions
+        .into_iter()
+        .filter(|(_, direction)| flows(*direction))
+        .map(|(extension, _)| extension)
+        .collect()
 }
 
 fn parse_direction(key: &str) -> Option<Direction> {

@@ -168,6 +168,9 @@ fn firefox_publishes_with_its_session_level_fingerprint() {
     assert_eq!((video.codec.codec, video.payload_type, video.rtx_payload_type), (Codec::Vp8, 120, Some(124)));
     assert_eq!((video.ssrc, video.rtx_ssrc), (Some(4001), Some(4002)));
     assert_eq!(&*video.codec.fmtp, "max-fs=12288;max-fr=60");
+    // Its playout-delay is recvonly.
+    let expected = [ExtensionKind::Mid, ExtensionKind::TransportCc];
+    assert_eq!(kinds(&video.extensions), expected);
     assert!(!write(&negotiated.draft).contains("x-google"));
 }
 
@@ -375,10 +378,11 @@ fn what_is_not_an_offer_is_refused_with_its_reason() {
 #[test]
 fn a_fragment_tells_its_ufrag_or_what_is_wrong_with_it() {
     let restart = b"a=ice-options:trickle\r\na=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n";
-    assert_eq!(Fragment::parse(restart), Ok(Fragment { ufrag: Some("ysXw".into()) }));
+    assert_eq!(Fragment::parse(restart), Ok(Fragment { ufrag: Some("ysXw".into()), section: None }));
     let trickle =
         b"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n";
-    assert_eq!(Fragment::parse(trickle), Ok(Fragment { ufrag: None }));
+    let section = Some("m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n".to_owned());
+    assert_eq!(Fragment::parse(trickle), Ok(Fragment { ufrag: None, section }));
     assert_eq!(Fragment::parse(b"a=mid:0\nnonsense\n"), Err(FragmentError::Syntax(2)));
     assert_eq!(Fragment::parse(b"a=ice-ufrag:x"), Err(FragmentError::Ufrag));
     assert_eq!(Fragment::parse(&[0xff]), Err(FragmentError::NotUtf8));
