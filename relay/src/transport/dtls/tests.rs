@@ -1,0 +1,107 @@
+//! Two associations of ours, in memory.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::{Association, Identity, Profile, Progress, SessionKeys};
+use crate::plane::DtlsRole;
+
+fn fingerprint(identity: &Identity) -> [u8; 32] {
+    let bytes: Vec<u8> =
+        identity.fingerprint().split(':').map(|hex| u8::from_str_radix(hex, 16).unwrap()).collect();
+    bytes.try_into().unwrap()
+}
+
+/// Both ends of a handshake: the outcome at each side. The first `lost` datagrams get lost.
+fn shake(
+    client_sees: [u8; 32],
+    client: &Identity,
+    server: &Identity,
+    mut lost: usize,
+) -> (Progress, Progress) {
+    let mut now = Instant::now();
+    let mut sides = [
+        (Association::new(DtlsRole::Client, client_sees), client, Progress::None),
+        (Association::new(DtlsRole::Server, fingerprint(client)), server, Progress::None),
+    ];
+    assert!(matches!(sides[0].0.reachable(client, now), Progress::None));
+    let settled = |progress: &Progress| !matches!(progress, Progress::None);
+    for _ in 0..200 {
+        let mut quiet = true;
+        for from in 0..2 {
+            while let Some(datagram) = sides[from].0.poll_transmit() {
+                quiet = false;
+                if lost > 0 {
+                    lost -= 1;
+                    continue;
+                }
+                let (to, identity, outcome) = &mut sides[1 - from];
+                let progress = to.read(identity, &datagram, now);
+                if settled(&progress) {
+                    *outcome = progress;
+                }
+            }
+        }
+        if sides.iter().all(|side| settled(&side.2)) {
+            break;
+        }
+        if quiet {
+            let Some(at) = sides.iter().filter_map(|side| side.0.poll_timeout()).min() else { break };
+            now = at.max(now) + Duration::from_millis(1);
+            for (association, ..) in &mut sides {
+                let _ = association.handle_timeout(now);
+            }
+        }
+    }
+    let [(.., a), (.., b)] = sides;
+    (a, b)
+}
+
+fn keys(progress: Progress) -> (SessionKeys, SessionKeys) {
+    match progress {
+        Progress::Up(ours, theirs) => (ours, theirs),
+        other @ (Progress::None | Progress::Closed | Progress::WrongFingerprint | Progress::Failed(_)) => {
+            panic!("not up: {other:?}")
+        }
+    }
+}
+
+#[test]
+fn both_sides_have_the_same_gcm_keys_crosswise() {
+    let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    for lost in [0, 1, 3] {
+        let (a, b) = shake(fingerprint(&server), &client, &server, lost);
+        let ((a_ours, a_theirs), (b_ours, b_theirs)) = (keys(a), keys(b));
+        assert_eq!(a_ours.profile, Profile::Aes128Gcm);
+        assert_eq!((&a_ours.key, &a_ours.salt), (&b_theirs.key, &b_theirs.salt));
+        assert_eq!((&a_theirs.key, &a_theirs.salt), (&b_ours.key, &b_ours.salt));
+        assert_ne!(a_ours.key, a_theirs.key);
+    }
+}
+
+#[test]
+fn a_certificate_that_the_sdp_did_not_name_is_refused() {
+    let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (outcome, _) = shake([7; 32], &client, &server, 0);
+    assert!(matches!(outcome, Progress::WrongFingerprint), "{outcome:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn garbage_is_neither_a_panic_nor_an_end(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let identity = Identity::generate().unwrap();
+        let now = Instant::now();
+        for role in [DtlsRole::Client, DtlsRole::Server] {
+            let mut association = Association::new(role, [0; 32]);
+            association.reachable(&identity, now);
+            for first in [20_u8, 21, 22, 23] {
+                let mut datagram = vec![first, 0xfe, 0xfd, 0, 0];
+                datagram.extend(&bytes);
+                let progress = association.read(&identity, &datagram, now);
+                prop_assert!(matches!(progress, Progress::None), "{progress:?}");
+            }
+        }
+    }
+}
