@@ -52,7 +52,7 @@ impl Double {
             resource,
             ice: ice("w0ab"),
             candidate: "127.0.0.1:7000".parse().unwrap(),
-            fingerprint: "AB:CD".into(),
+            fingerprint: ["AB"; 32].join(":"),
         })
     }
 }
