@@ -23,7 +23,7 @@ use super::{
     reception::Reception,
     rtcp::Message,
     rtp::{Header, RtpError, be16, be64},
-    sequence::{Extended, Extender, Renumber, Seen, SeenWindow},
+    sequence::{Extended, Extender, Renumber, Seen, SeenWindow, low},
 };
 use crate::plane::{Codec, ExtensionKind, IngressTrack, Kind, Publish};
 
@@ -311,19 +311,26 @@ impl Track {
         packet: &[u8],
         clock: &WallClock,
     ) -> Result<Arrival, Dropped> {
-        if header.payload_type != self.spec.payload_type {
-            return Err(Dropped::Unbound { ssrc: header.ssrc, payload_type: header.payload_type });
-        }
-        let sequence = self.number(now, header.sequence)?;
+        let sequence = match self.extender.extend(header.sequence) {
+            Extended::Same(sequence) => sequence,
+            Extended::Restart(sequence) => {
+                self.restart();
+                sequence
+            }
+            Extended::Astray => return Err(Dropped::Late(header.sequence)),
+        };
+        self.admit(now, sequence)?;
         self.reception.count(sequence);
         self.reception.time(now, header.timestamp, clock, self.spec.codec.clock_rate);
         self.last_at = Some(now);
-        if header.payload.is_empty() {
+        let ours = header.payload_type == self.spec.payload_type;
+        if header.payload.is_empty() || !ours {
             // Only the newest can be taken out: others have left a gap already.
             if self.next == Some(sequence + 1) {
                 self.line.close(sequence);
             }
-            return Err(Dropped::Probe);
+            let unbound = Dropped::Unbound { ssrc: header.ssrc, payload_type: header.payload_type };
+            return Err(if ours { Dropped::Probe } else { unbound });
         }
         let payload = header.payload.clone();
         self.arrival(sequence, header, packet, payload, false)
@@ -335,24 +342,17 @@ impl Track {
         }
         let payload = header.payload.start + 2..header.payload.end;
         header.sequence = be16(packet, header.payload.start);
-        let sequence = self.number(now, header.sequence)?;
+        let sequence = self.extender.repair(header.sequence).ok_or(Dropped::Late(header.sequence))?;
+        self.admit(now, sequence)?;
         self.arrival(sequence, header, packet, payload, true)
     }
 
-    /// Extends a number, if the packet is new, and notes what is missing before it.
-    fn number(&mut self, now: Instant, wire: u16) -> Result<u64, Dropped> {
-        let sequence = match self.extender.extend(wire) {
-            Extended::Same(sequence) => sequence,
-            Extended::Restart(sequence) => {
-                self.restart();
-                sequence
-            }
-            Extended::Astray => return Err(Dropped::Late(wire)),
-        };
+    /// Lets a new packet in, and notes what is missing before it.
+    fn admit(&mut self, now: Instant, sequence: u64) -> Result<(), Dropped> {
         match self.seen.insert(sequence) {
             Seen::New => {}
-            Seen::Duplicate => return Err(Dropped::Duplicate(wire)),
-            Seen::TooOld => return Err(Dropped::Late(wire)),
+            Seen::Duplicate => return Err(Dropped::Duplicate(low(sequence))),
+            Seen::TooOld => return Err(Dropped::Late(low(sequence))),
         }
         match self.next {
             None => {
@@ -360,14 +360,15 @@ impl Track {
                 self.next = Some(sequence + 1);
             }
             Some(next) if sequence >= next => {
-                if self.spec.nack && self.missing.skipped(now, next, sequence) == Hope::Lost {
+                let lost = self.spec.nack && self.missing.skipped(now, next, sequence) == Hope::Lost;
+                if lost && self.spec.kind == Kind::Video {
                     self.keyframes.want(now);
                 }
                 self.next = Some(sequence + 1);
             }
             Some(_) => self.missing.arrived(now, sequence),
         }
-        Ok(sequence)
+        Ok(())
     }
 
     fn arrival(

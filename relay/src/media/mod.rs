@@ -54,3 +54,6 @@ pub mod rtp;
 pub mod sequence;
 pub mod source;
 pub mod timeline;
+
+#[cfg(test)]
+mod tests;

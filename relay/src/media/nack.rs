@@ -144,7 +144,7 @@ mod tests {
         let (mut list, now) = (MissingList::default(), Instant::now());
         assert_eq!(list.skipped(now, 10, 12), Hope::Alive);
         list.arrived(now + Duration::from_millis(2), 10);
-        assert_eq!(due(&mut list, now).0, []);
+        assert_eq!(due(&mut list, now).0, Vec::<u64>::new());
         assert_eq!(due(&mut list, now + REORDER_ALLOWANCE).0, [11]);
     }
 

@@ -56,17 +56,16 @@ impl Extender {
         Extended::Astray
     }
 
-    /// Extends a number that is known to be near the line, without moving it.
-    #[must_use]
-    pub fn near(&self, sequence: u16) -> Option<u64> {
+    /// Extends a number that is a repetition: it may be the newest, but never a restart.
+    pub fn repair(&mut self, sequence: u16) -> Option<u64> {
         let highest = self.highest?;
-        highest.checked_add_signed(i64::from(sequence.wrapping_sub(low(highest)) as i16))
-    }
-
-    /// The highest number so far.
-    #[must_use]
-    pub fn highest(&self) -> Option<u64> {
-        self.highest
+        let delta = i64::from(sequence.wrapping_sub(low(highest)) as i16);
+        let extended = highest.saturating_add_signed(delta);
+        if !(-(WINDOW as i64)..=MAX_DROPOUT).contains(&delta) {
+            return None;
+        }
+        self.highest = Some(highest.max(extended));
+        Some(extended)
     }
 }
 
