@@ -23,6 +23,13 @@ pub const MAX_PADDING_BYTES: u8 = 3;
 /// A packet is sent again at most once in this time (or half the round trip, if that is longer).
 pub const RESEND_INTERVAL: Duration = Duration::from_millis(10);
 
+/// A player may ask for so many bytes again at once …
+pub const MAX_RESEND_CREDIT_BYTES: usize = 256 << 10;
+/// … and this share of what it is sent over time: a half, so that no NACK makes a flood.
+const RESEND_SHARE: usize = 2;
+/// Credit before anything was sent.
+const FIRST_RESEND_CREDIT_BYTES: usize = 32 << 10;
+
 /// Packets for which the last retransmission is remembered.
 const RESENT: usize = 256;
 
@@ -71,6 +78,9 @@ pub enum NotResent {
     /// It was sent again a moment ago.
     #[error("packet {0} was just sent again")]
     TooSoon(u16),
+    /// The player asked for more than its share.
+    #[error("packet {0} is over the share of retransmissions")]
+    OverShare(u16),
     /// The buffer is too short.
     #[error("a buffer of {0} bytes is too short for the packet")]
     NoRoom(usize),
@@ -163,6 +173,8 @@ impl Egress {
         }
         lane.packets = lane.packets.wrapping_add(1);
         lane.octets = lane.octets.wrapping_add(packet.payload.len() as u32);
+        let credit = lane.resend_credit_bytes + bytes / RESEND_SHARE;
+        lane.resend_credit_bytes = credit.min(MAX_RESEND_CREDIT_BYTES);
         Ok(Written { bytes, ssrc: lane.ssrc, index, transport_sequence })
     }
 
@@ -192,6 +204,8 @@ impl Egress {
             return Err(NotResent::TooSoon(output));
         }
         let bytes = lane.measure(&packet) + 2;
+        lane.resend_credit_bytes =
+            lane.resend_credit_bytes.checked_sub(bytes).ok_or(NotResent::OverShare(output))?;
         let room = out.len();
         let out = out.get_mut(..bytes).ok_or(NotResent::NoRoom(room))?;
         let transport_sequence = lane.ids.id(ExtensionKind::TransportCc).map(|_| departures.number());
@@ -259,6 +273,7 @@ pub(super) struct Lane {
     pub(super) rtt: Option<Duration>,
     pub(super) reports: super::player::SentReports,
     resent: Resent,
+    resend_credit_bytes: usize,
 }
 
 impl Lane {
@@ -296,6 +311,7 @@ impl Lane {
             rtt: None,
             reports: super::player::SentReports::default(),
             resent: Resent::default(),
+            resend_credit_bytes: FIRST_RESEND_CREDIT_BYTES,
         }
     }
 

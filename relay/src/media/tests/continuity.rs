@@ -55,6 +55,48 @@ proptest! {
     }
 }
 
+/// An AV1 packet with a dependency descriptor: a template structure makes it a keyframe.
+fn av1(sequence: u16, frame: u16, keyframe: bool) -> Vec<u8> {
+    let [high, low] = frame.to_be_bytes();
+    let mut bytes = Sent { payload: vec![], ..Sent::video(sequence, u32::from(frame) * 3000, false) }.bytes();
+    bytes[0] |= 0x10;
+    let structure = if keyframe { [0x80, 7] } else { [0, 0] };
+    bytes.extend([0xBE, 0xDE, 0, 2, 0x84, 0xc0, high, low, structure[0], structure[1], 0, 0, 0x10, 0x32, 1]);
+    bytes
+}
+
+#[test]
+fn frame_numbers_of_dependency_descriptors_go_on_over_a_switch() {
+    // PUB-9
+    let start = Instant::now();
+    let clock = WallClock::new(start, ms(0));
+    let mut publish = publish();
+    publish.tracks[1].codec.codec = Codec::Av1;
+    publish.tracks[1].extensions = vec![Extension { id: 8, kind: ExtensionKind::DependencyDescriptor }];
+    let mut play = play(EgressStart::Fresh);
+    play.tracks[1].codec = Codec::Av1;
+    play.tracks[1].extensions = vec![Extension { id: 3, kind: ExtensionKind::DependencyDescriptor }];
+    let (mut source, mut store) = (Source::new(clock), Store::default());
+    let (mut egress, mut departures) = (Egress::new(&play, clock, 9), Departures::new(start));
+    let mut frames = Vec::new();
+    for first in [65_534_u16, 300] {
+        source.switch(start);
+        let mut ingress = new_ingress(clock, &publish);
+        for at in 0..3 {
+            let bytes = av1(first.wrapping_add(at), first.wrapping_add(at), at == 0);
+            let arrival = ingress.receive(start, &bytes).unwrap();
+            let id = source.accept(start, &arrival, &bytes, &mut store).unwrap();
+            let mut out = [0; 200];
+            let packet = store.get(id).unwrap();
+            let written = egress.write(start, &packet, 0, &mut departures, &mut out).unwrap();
+            let header = Header::parse(&out[..written.bytes]).unwrap();
+            let (_, descriptor) = header.extensions(&out).find(|(id, _)| *id == 3).unwrap();
+            frames.push(u16::from_be_bytes([descriptor[1], descriptor[2]]));
+        }
+    }
+    assert_eq!(frames, [65_534, 65_535, 0, 1, 2, 3]);
+}
+
 #[test]
 fn packets_from_before_the_switch_point_are_not_mixed_in() {
     let mut pipe = Pipe::new(EgressStart::Fresh);

@@ -113,6 +113,28 @@ fn a_nack_is_answered_with_the_same_payload_under_a_number_of_its_own() {
 }
 
 #[test]
+fn a_player_that_lacks_everything_gets_no_more_than_its_share_again() {
+    let mut pipe = Pipe::new(EgressStart::Fresh);
+    let mut sent_bytes = 0;
+    let mut resent_bytes = 0;
+    let mut out = [0; 1500];
+    for at in 0..2000_u16 {
+        let sent = Sent { payload: vec![0x10; 1000], ..Sent::video(at, u32::from(at) * 3000, true) };
+        let packet = pipe.send(u64::from(at), &sent).unwrap();
+        sent_bytes += packet.len();
+        let output = Header::parse(&packet).unwrap().sequence;
+        for again in 0..4 {
+            let now = pipe.start + ms(u64::from(at) * 100 + again * 20);
+            let resent =
+                pipe.egress.retransmit(now, Kind::Video, output, &pipe.store, &mut pipe.departures, &mut out);
+            resent_bytes += resent.map_or(0, |written| written.bytes);
+        }
+    }
+    assert!(sent_bytes > 1_000_000 && resent_bytes > sent_bytes / 3, "{resent_bytes} of {sent_bytes}");
+    assert!(resent_bytes <= sent_bytes / 2 + (32 << 10), "{resent_bytes} of {sent_bytes}");
+}
+
+#[test]
 fn reports_are_on_the_outputs_line_and_measure_the_round_trip() {
     let mut pipe = Pipe::new(EgressStart::Fresh);
     let sent = pipe.send(0, &Sent::video(1, 0, true)).unwrap();
