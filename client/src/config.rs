@@ -7,7 +7,7 @@ use waystation_proto::RoomId;
 use crate::media::VideoCodec;
 
 /// Whether a silent node is met with a second session to another one before it is given up (GO-2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hedging {
     /// A second session starts when nothing was heard for 300 ms.
     #[default]

@@ -3,6 +3,7 @@
 mod config;
 mod events;
 mod http;
+pub mod machine;
 mod media;
 mod peer;
 mod rpc;
