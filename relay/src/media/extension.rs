@@ -26,21 +26,14 @@ fn index(kind: ExtensionKind) -> usize {
     }
 }
 
-/// Whether the publisher's value is the player's too; the others are the transport's own.
-fn passes(kind: ExtensionKind) -> bool {
-    match kind {
-        ExtensionKind::AbsCaptureTime
-        | ExtensionKind::AudioLevel
-        | ExtensionKind::VideoOrientation
-        | ExtensionKind::DependencyDescriptor
-        | ExtensionKind::PlayoutDelay => true,
-        ExtensionKind::Mid
-        | ExtensionKind::Rid
-        | ExtensionKind::RepairedRid
-        | ExtensionKind::TransportCc
-        | ExtensionKind::AbsSendTime => false,
-    }
-}
+/// What is the publisher's own word and the player's too; the others belong to one transport.
+const PASSING: [ExtensionKind; 5] = [
+    ExtensionKind::AbsCaptureTime,
+    ExtensionKind::AudioLevel,
+    ExtensionKind::VideoOrientation,
+    ExtensionKind::DependencyDescriptor,
+    ExtensionKind::PlayoutDelay,
+];
 
 /// The ids of one track's negotiated extensions.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +69,9 @@ impl ExtensionIds {
     /// Appends what passes through to `stored`, as (kind, length, value), and answers how many bytes it took. Values
     /// that do not fit are left out.
     pub fn store(&self, header: &Header, packet: &[u8], stored: &mut [u8]) -> usize {
-        const PASSING: [ExtensionKind; 5] = [
-            ExtensionKind::AbsCaptureTime,
-            ExtensionKind::AudioLevel,
-            ExtensionKind::VideoOrientation,
-            ExtensionKind::DependencyDescriptor,
-            ExtensionKind::PlayoutDelay,
-        ];
         let mut at = 0;
         for (id, value) in header.extensions(packet) {
-            let Some(kind) = PASSING.into_iter().find(|&kind| self.id(kind) == Some(id) && passes(kind))
-            else {
+            let Some(kind) = PASSING.into_iter().find(|&kind| self.id(kind) == Some(id)) else {
                 continue;
             };
             let Some(room) = stored.get_mut(at..at + 2 + value.len()) else { continue };

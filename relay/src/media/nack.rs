@@ -117,12 +117,6 @@ impl MissingList {
         self.missing.iter().map(|m| m.next_at).min()
     }
 
-    /// Round trip to the source, once a request was answered.
-    #[must_use]
-    pub fn rtt(&self) -> Option<Duration> {
-        self.rtt
-    }
-
     /// Nothing is waited for any more.
     pub fn clear(&mut self) {
         self.missing.clear();
@@ -155,7 +149,6 @@ mod tests {
         now += REORDER_ALLOWANCE;
         assert_eq!(due(&mut list, now).0, [1]);
         list.arrived(now + Duration::from_millis(40), 1);
-        assert_eq!(list.rtt(), Some(Duration::from_millis(40)));
         list.skipped(now, 5, 6);
         let (mut tries, mut hope) = (0, Hope::Alive);
         while let Some(at) = list.next_at() {

@@ -59,12 +59,6 @@ impl Reception {
         self.last_report = Some((ntp, now));
     }
 
-    /// Jitter in ticks.
-    #[must_use]
-    pub fn jitter(&self) -> u32 {
-        self.jitter >> 4
-    }
-
     /// The block for the next receiver report, and the fraction lost, in 1/256, since the last.
     pub fn block(&mut self, now: Instant, ssrc: u32) -> Option<ReportBlock> {
         let line = self.line.as_mut()?;
@@ -126,7 +120,8 @@ mod tests {
                 let now = start + Duration::from_millis(20 * at + late);
                 reception.time(now, at as u32 * 960, &clock, 48_000);
             }
-            reception.jitter()
+            reception.count(0);
+            reception.block(start, 1).unwrap().jitter
         };
         assert_eq!(run(0), 0);
         assert!((400..=480).contains(&run(10)), "{}", run(10));
