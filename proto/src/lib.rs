@@ -6,6 +6,7 @@
 mod claim;
 mod code;
 mod ids;
+mod meeting;
 mod node;
 mod refusal;
 pub mod token;
@@ -13,6 +14,7 @@ pub mod token;
 pub use claim::Claim;
 pub use code::ErrorCode;
 pub use ids::{IdError, LoginId, NodeId, RoomId, SessionId, StreamId, StreamKey, UserId};
+pub use meeting::{MEETING_NODES, meeting_order};
 pub use node::{Health, Load, Node, NodeError, NodeRef};
 pub use refusal::{CODE_METADATA, Refusal};
 

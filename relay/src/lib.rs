@@ -13,3 +13,10 @@ mod agent;
 pub mod control;
 mod link;
 pub mod signal;
+
+mod config;
+mod server;
+
+pub use config::{Config, ConfigError, MIN_SECRET_BYTES};
+pub use plane::DtlsRole;
+pub use server::{Relay, StartError};

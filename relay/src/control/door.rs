@@ -3,14 +3,17 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use waystation_proto::{
     Claim, NodeRef, Refusal, StreamKey,
     token::{Action, NodeToken},
     v1,
 };
 
-use crate::plane::{CodecSpec, DtlsRole, EgressTrack, Extension, IceCredentials, IngressTrack, Kind};
+use crate::{
+    agent::AgentHandle,
+    plane::{CodecSpec, DtlsRole, EgressTrack, Extension, IceCredentials, IngressTrack, Kind},
+};
 
 /// The random id at the end of a session's WHIP or WHEP resource URL. Who knows it may end the session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,18 +144,48 @@ pub enum ExchangeError {
 /// Events of sessions for one event connection.
 pub type SessionEvents = mpsc::Sender<v1::NodeEvent>;
 
+/// Requests that wait for the core.
+pub(crate) const REQUESTS: usize = 4096;
+
+/// A request on its way to the core.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Find { stream: StreamKey, hint: Option<NodeRef>, reply: oneshot::Sender<Result<StreamTracks, FindError>> },
+    OpenPublish { open: Box<OpenPublish>, reply: oneshot::Sender<Result<Opened, OpenError>> },
+    OpenPlay { open: Box<OpenPlay>, reply: oneshot::Sender<Result<Opened, OpenError>> },
+    RestartIce { resource: Resource, remote_ufrag: String, reply: oneshot::Sender<Option<IceCredentials>> },
+    Lookup { resource: Resource, reply: oneshot::Sender<Option<Action>> },
+    Close { resource: Resource, reply: oneshot::Sender<bool> },
+    Watch { resource: Resource, to: SessionEvents },
+    Activate { resource: Resource, claim: Claim },
+}
+
 /// The handle that signalling holds. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Control {}
+pub struct Control {
+    asks: mpsc::Sender<Ask>,
+    agent: AgentHandle,
+}
 
 impl Control {
+    pub(crate) fn new(asks: mpsc::Sender<Ask>, agent: AgentHandle) -> Self {
+        Self { asks, agent }
+    }
+
+    /// `None`: the core is gone, since the relay stops.
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(ask(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Looks for a stream here, or subscribes to it from the relay that has it, for at most 1.5 s.
     ///
     /// # Errors
     /// [`FindError::NotHere`] when nobody that was asked has it.
     pub async fn find(&self, stream: &StreamKey, hint: Option<NodeRef>) -> Result<StreamTracks, FindError> {
-        let _ = (stream, hint);
-        unimplemented!()
+        let stream = stream.clone();
+        self.ask(|reply| Ask::Find { stream, hint, reply }).await.unwrap_or(Err(FindError::Stopping))
     }
 
     /// Takes a WHIP session.
@@ -160,8 +193,8 @@ impl Control {
     /// # Errors
     /// [`OpenError`]
     pub async fn open_publish(&self, open: OpenPublish) -> Result<Opened, OpenError> {
-        let _ = open;
-        unimplemented!()
+        let open = Box::new(open);
+        self.ask(|reply| Ask::OpenPublish { open, reply }).await.unwrap_or(Err(OpenError::Stopping))
     }
 
     /// Takes a WHEP session.
@@ -169,37 +202,44 @@ impl Control {
     /// # Errors
     /// [`OpenError`]
     pub async fn open_play(&self, open: OpenPlay) -> Result<Opened, OpenError> {
-        let _ = open;
-        unimplemented!()
+        let open = Box::new(open);
+        self.ask(|reply| Ask::OpenPlay { open, reply }).await.unwrap_or(Err(OpenError::Stopping))
     }
 
     /// New ICE credentials of ours for a session whose client restarts ICE (RFC 9725 §4.3.3); `None`: no such session.
     pub async fn restart_ice(&self, resource: &Resource, remote_ufrag: String) -> Option<IceCredentials> {
-        let _ = (resource, remote_ufrag);
-        unimplemented!()
+        let resource = resource.clone();
+        self.ask(|reply| Ask::RestartIce { resource, remote_ufrag, reply }).await?
     }
 
     /// Whether there is such a session, and of which kind.
     pub async fn lookup(&self, resource: &Resource) -> Option<Action> {
-        let _ = resource;
-        unimplemented!()
+        let resource = resource.clone();
+        self.ask(|reply| Ask::Lookup { resource, reply }).await?
     }
 
     /// Ends a session; false: there is none.
     pub async fn close(&self, resource: &Resource) -> bool {
-        let _ = resource;
-        unimplemented!()
+        let resource = resource.clone();
+        self.ask(|reply| Ask::Close { resource, reply }).await.unwrap_or(false)
     }
 
     /// Sends the state of a session, now and at each change, and its end, to an event connection. An unknown session
     /// is answered with `SessionClosed`.
     pub fn watch(&self, resource: Resource, to: SessionEvents) {
-        let _ = (resource, to);
+        self.tell(Ask::Watch { resource, to });
     }
 
     /// Makes a publish the active one under a claim.
     pub fn activate(&self, resource: Resource, claim: Claim) {
-        let _ = (resource, claim);
+        self.tell(Ask::Activate { resource, claim });
+    }
+
+    /// What cannot wait is dropped when [`REQUESTS`] wait already: the client notices, and walks on.
+    fn tell(&self, ask: Ask) {
+        if self.asks.try_send(ask).is_err() {
+            tracing::warn!("the control core does not keep up; a client's word was dropped");
+        }
     }
 
     /// Exchanges a plain client's user token for a node token at the coordinator.
@@ -212,7 +252,6 @@ impl Control {
         action: Action,
         stream: StreamKey,
     ) -> Result<String, ExchangeError> {
-        let _ = (user_token, action, stream);
-        unimplemented!()
+        self.agent.exchange(user_token, action, stream).await
     }
 }
