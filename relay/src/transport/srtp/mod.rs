@@ -4,7 +4,7 @@
 //! peers that know nothing better, goes through `rtc-srtp`.
 //!
 //! Invariant: a [`Sealer`] is the only one that writes under its key, and it never seals one (SSRC, index) twice with
-//! GCM, which would leak the authentication key: an index that does not rise is refused.
+//! GCM, which would leak the authentication key: one that was used, or that is too old to tell, is refused.
 
 mod gcm;
 mod keys;

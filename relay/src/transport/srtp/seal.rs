@@ -7,7 +7,7 @@ use super::{
     RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, TAG_BYTES,
     gcm::Key,
     keys::{KeyError, Profile, SessionKeys},
-    replay::{PerSsrc, guess},
+    replay::{PerSsrc, Window, guess},
     rtp_header_bytes, word,
 };
 
@@ -20,7 +20,7 @@ const RTCP_INDEX_LIMIT: u32 = 1 << 31;
 pub struct Sealer(Kind);
 
 enum Kind {
-    Gcm { rtp: Key, rtcp: Key, highest: PerSsrc<u64>, rtcp_index: u32 },
+    Gcm { rtp: Key, rtcp: Key, sent: PerSsrc<Window>, rtcp_index: u32 },
     Cm(Box<Context>),
 }
 
@@ -35,7 +35,7 @@ impl Sealer {
             Profile::Aes128Gcm | Profile::Aes256Gcm => Kind::Gcm {
                 rtp: Key::rtp(keys)?,
                 rtcp: Key::rtcp(keys)?,
-                highest: PerSsrc::new(MAX_SSRCS),
+                sent: PerSsrc::new(MAX_SSRCS),
                 rtcp_index: 0,
             },
             Profile::Aes128CmSha1 => Kind::Cm(Box::new(context(keys, crypto)?)),
@@ -43,28 +43,20 @@ impl Sealer {
     }
 
     /// Seals the RTP packet of `length` bytes at the start of `buffer`, which has [`TAG_BYTES`] more. Answers with
-    /// the sealed length. `None`: not a packet, no room, or an index that was used or lies behind.
+    /// the sealed length. `None`: not a packet, no room, or an index that was used or lies
+    /// behind the window.
     pub fn seal_rtp(&mut self, buffer: &mut [u8], length: usize) -> Option<usize> {
         match &mut self.0 {
-            Kind::Gcm { rtp, highest, .. } => {
+            Kind::Gcm { rtp, sent, .. } => {
                 let header_bytes = rtp_header_bytes(buffer.get(..length)?)?;
                 let (packet, tail) = buffer.split_at_mut_checked(length)?;
                 let tail = tail.get_mut(..TAG_BYTES)?;
                 let sequence = u16::from_be_bytes([packet[2], packet[3]]);
                 let ssrc = word(packet, 8)?;
                 // The first packet's index is its sequence number (RFC 3711 §3.3.1).
-                let first = u64::from(sequence);
-                let mut is_new = false;
-                let highest = highest.entry(ssrc, || {
-                    is_new = true;
-                    first
-                })?;
-                let index = if is_new {
-                    first
-                } else {
-                    guess(*highest, sequence).filter(|index| *index > *highest)?
-                };
-                *highest = index;
+                let sent = sent.entry(ssrc, || Window::new(u64::from(sequence)))?;
+                let index = guess(sent.highest(), sequence).filter(|&index| sent.is_fresh(index))?;
+                sent.take(index);
                 let (header, payload) = packet.split_at_mut(header_bytes);
                 tail.copy_from_slice(&rtp.seal(rtp.rtp_nonce(ssrc, index), header, payload)?);
                 Some(length + TAG_BYTES)

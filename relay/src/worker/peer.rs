@@ -1,0 +1,160 @@
+//! One transport on its worker: where its peer is, how far its keys are, and what is on it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::routes::WorkerId;
+use crate::{
+    media::departures::Departures,
+    plane::{ClientTransport, IceCredentials, LinkTransport, PlayId, PublishId, TransportId},
+    transport::{
+        dtls::Association,
+        srtp::{Opener, Sealer},
+    },
+};
+
+/// Most publishes and plays on one transport: a link carries one of each per stream.
+pub const MAX_ON_TRANSPORT: usize = 8_192;
+
+/// A transport.
+pub struct Peer {
+    /// Its id.
+    pub id: TransportId,
+    /// What stands behind it.
+    pub kind: PeerKind,
+    /// How far it is.
+    pub phase: Phase,
+    /// When something authentic last came.
+    pub heard_at: Instant,
+    /// When something was last sent, and how long a silence of ours may be.
+    pub beat: Option<Beat>,
+    /// Transport-wide numbers.
+    pub departures: Departures,
+    /// Publishes whose packets arrive here, and where they are received.
+    pub carried: BTreeMap<PublishId, WorkerId>,
+    /// Announced SSRCs of publishes.
+    pub publish_of: BTreeMap<u32, PublishId>,
+    /// Plays that leave here, each with its stream's slot.
+    pub plays: BTreeMap<PlayId, usize>,
+}
+
+/// Client or link.
+pub enum PeerKind {
+    /// A client behind ICE and DTLS.
+    Client {
+        /// Credentials of both sides.
+        ice: IceCredentials,
+        /// Its association.
+        dtls: Box<Association>,
+    },
+    /// Another relay.
+    Link,
+}
+
+/// How far a transport is. An address is only ever one that passed a check, or that a link's handshake named.
+pub enum Phase {
+    /// No check has passed yet.
+    Unreachable,
+    /// DTLS runs.
+    Shaking {
+        /// Where the peer is.
+        addr: SocketAddr,
+    },
+    /// Media may flow.
+    Up {
+        /// Where the peer is.
+        addr: SocketAddr,
+        /// The one writer under our key.
+        sealer: Box<Sealer>,
+        /// The reader of what the peer seals.
+        opener: Box<Opener>,
+    },
+}
+
+/// The duty to be heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    /// Longest silence.
+    pub every: Duration,
+    /// When something was last sent.
+    pub sent_at: Instant,
+}
+
+impl Peer {
+    /// A client from which nothing came yet.
+    #[must_use]
+    pub fn client(open: ClientTransport, now: Instant) -> Self {
+        let dtls = Box::new(Association::new(open.role, open.peer_fingerprint));
+        let beat = open.beat.map(|every| Beat { every, sent_at: now });
+        Self::new(open.id, PeerKind::Client { ice: open.ice, dtls }, Phase::Unreachable, beat, now)
+    }
+
+    /// A link, which is up from the start.
+    #[must_use]
+    pub fn link(open: &LinkTransport, sealer: Sealer, opener: Opener, now: Instant) -> Self {
+        let phase = Phase::Up { addr: open.peer, sealer: Box::new(sealer), opener: Box::new(opener) };
+        Self::new(open.id, PeerKind::Link, phase, None, now)
+    }
+
+    fn new(id: TransportId, kind: PeerKind, phase: Phase, beat: Option<Beat>, now: Instant) -> Self {
+        Self {
+            id,
+            kind,
+            phase,
+            heard_at: now,
+            beat,
+            departures: Departures::new(now),
+            carried: BTreeMap::new(),
+            publish_of: BTreeMap::new(),
+            plays: BTreeMap::new(),
+        }
+    }
+
+    /// Where the peer is, if that is known.
+    #[must_use]
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match &self.phase {
+            Phase::Unreachable => None,
+            Phase::Shaking { addr } | Phase::Up { addr, .. } => Some(*addr),
+        }
+    }
+
+    /// The peer is at another address from now on.
+    pub fn move_to(&mut self, to: SocketAddr) {
+        match &mut self.phase {
+            Phase::Unreachable => self.phase = Phase::Shaking { addr: to },
+            Phase::Shaking { addr } | Phase::Up { addr, .. } => *addr = to,
+        }
+    }
+
+    /// The publish that an SSRC belongs to: the announced one, or the only one there is.
+    #[must_use]
+    pub fn publish(&self, ssrc: u32) -> Option<(PublishId, WorkerId)> {
+        let publish = match self.carried.len() {
+            0 => return None,
+            1 => *self.carried.keys().next()?,
+            _ => *self.publish_of.get(&ssrc)?,
+        };
+        self.carried.get(&publish).map(|&home| (publish, home))
+    }
+
+    /// Whether one more publish or play fits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.carried.len() + self.plays.len() < MAX_ON_TRANSPORT
+    }
+
+    /// When the transport's timers are next due: DTLS, the peer's silence, our own.
+    #[must_use]
+    pub fn next_at(&self, session_timeout: Duration) -> Option<Instant> {
+        let PeerKind::Client { dtls, .. } = &self.kind else { return None };
+        let beat = match self.phase {
+            Phase::Up { .. } => self.beat.map(|beat| beat.sent_at + beat.every),
+            Phase::Unreachable | Phase::Shaking { .. } => None,
+        };
+        [dtls.poll_timeout(), beat, Some(self.heard_at + session_timeout)].into_iter().flatten().min()
+    }
+}
