@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bare::{Identity, Peer},
     pace::{PAYLOAD_BYTES, Pace, realtime_ns},
-    peer::{Identity, PAYLOAD_TYPE, Peer, Role},
+    peer::{self, PAYLOAD_TYPE, Role},
     process::Cpu,
     receive::{self, Receiver},
 };
@@ -74,17 +75,17 @@ struct Publisher {
 
 /// Sets everything up, says `ready`, runs when told to on standard input, and prints a [`LoadResult`].
 pub fn run(config: &LoadConfig) -> Result<()> {
-    let identity = Identity::new()?;
+    let identity = Identity::new().map_err(|e| anyhow!(e))?;
     let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let url = |kind: &str| format!("{}/{kind}/{}/{}", config.node_url, config.room, config.stream);
-    let peer = Peer::open(&identity, &http, &url("whip"), &config.token, Role::Publish { ssrc: SSRC })?;
+    let peer = peer::open(&identity, &http, &url("whip"), &config.token, Role::Publish { ssrc: SSRC })?;
     let mut publisher = Publisher { peer, sequence: 0, timestamp: 0, frames: 0 };
     let mut peers = Vec::with_capacity(config.players);
     for _ in 0..config.players {
-        let peer = Peer::open(&identity, &http, &url("whep"), &config.token, Role::Play)?;
+        let peer = peer::open(&identity, &http, &url("whep"), &config.token, Role::Play)?;
         receive::prepare(&peer.socket)?;
         peers.push(peer);
-        publisher.peer.keep_alive(&identity)?;
+        keep_alive(&publisher.peer, &identity)?;
     }
     let dropped = vec![0; peers.len()];
     let mut players =
@@ -123,12 +124,17 @@ fn drive(
         }
         if now >= keep_alive {
             keep_alive = now + KEEP_ALIVE_EVERY;
-            publisher.peer.keep_alive(identity)?;
-            players.peers.iter().try_for_each(|peer| peer.keep_alive(identity))?;
+            keep_alive(&publisher.peer, identity)?;
+            players.peers.iter().try_for_each(|peer| keep_alive(peer, identity))?;
         }
         players.wait(pace.wait(Instant::now()))?;
     }
     Ok(())
+}
+
+/// Says that a peer lives.
+fn keep_alive(peer: &Peer, identity: &Identity) -> Result<()> {
+    peer.check.send(&peer.socket, identity).map_err(|e| anyhow!(e))
 }
 
 impl Publisher {
@@ -157,8 +163,8 @@ impl Publisher {
                 }
             }
             packet[CLOCK_AT..CLOCK_AT + 8].copy_from_slice(&realtime_ns().to_be_bytes());
-            let sealed = self.peer.srtp.encrypt_rtp(&packet)?;
-            self.peer.send(&sealed)?;
+            let sealed = self.peer.seal.encrypt_rtp(&packet)?;
+            self.peer.socket.send_to(&sealed, self.peer.check.remote)?;
             self.sequence = self.sequence.wrapping_add(1);
         }
         self.frames += 1;
@@ -199,11 +205,11 @@ impl Players {
     }
 
     fn read(&mut self, index: usize) -> Result<()> {
-        let Peer { socket, srtp, .. } = &mut self.peers[index];
+        let Peer { socket, open, .. } = &mut self.peers[index];
         self.receiver.drain(socket, |datagram| {
             self.dropped[index] = datagram.dropped;
             let is_media = datagram.bytes.len() > 12 && datagram.bytes[1] & 0x7f == PAYLOAD_TYPE;
-            let Some(packet) = is_media.then(|| srtp.decrypt_rtp(datagram.bytes).ok()).flatten() else {
+            let Some(packet) = is_media.then(|| open.decrypt_rtp(datagram.bytes).ok()).flatten() else {
                 return;
             };
             // A packet may be padded at its end and carry header extensions: the clock is counted from the payload.

@@ -3,6 +3,8 @@
 //! Relay, load and floor are separate processes; the relay and the floor run on one CPU, the load on another.
 //! `cargo bench --bench forward -- [--seconds S] [--players N] [--burst B]`; exit status 1 when a row is over its limit.
 
+#[path = "../../relay/tests/plane/peer.rs"]
+mod bare;
 mod floor;
 mod load;
 mod pace;

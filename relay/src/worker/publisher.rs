@@ -4,12 +4,10 @@ use super::{
     routes::{Proof, WorkerId},
     stream::Flow,
 };
-use crate::{media::ingress::Ingress, plane::TransportId};
+use crate::media::ingress::Ingress;
 
 /// A publish.
 pub struct Publisher {
-    /// Its transport.
-    pub transport: TransportId,
     /// Its transport's worker.
     pub carrier: WorkerId,
     /// How its peer proves itself after a standstill.

@@ -35,7 +35,6 @@ impl Worker {
         };
         let stream = self.stream(&publish.stream);
         let publisher = Publisher {
-            transport: publish.transport,
             carrier,
             proof,
             stream,

@@ -1,0 +1,6 @@
+//! The data plane over real UDP on loopback, with peers that are not ours: DTLS and SRTP by the `rtc-*` crates.
+
+mod cases;
+mod link;
+mod peer;
+mod scene;

@@ -1,0 +1,273 @@
+//! A plane with publishers and players, one stream, VP8 and Opus.
+
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use waystation_proto::{Claim, RoomId, StreamId, StreamKey};
+use waystation_relay::{
+    plane::{
+        ClientTransport, Codec, CodecSpec, Command, CongestionFeedback, DtlsRole, EgressStart, EgressTrack,
+        IceCredentials, IngressTrack, Kind, PlaneEvent, Play, PlayId, Publish, PublishId, TransportId,
+    },
+    worker::{Plane, PlaneConfig},
+};
+
+use crate::peer::{Check, Identity, Peer, Side};
+
+/// Longest wait for anything.
+pub const LIMIT: Duration = Duration::from_secs(10);
+pub const VIDEO_PT: u8 = 96;
+pub const RTX_PT: u8 = 97;
+/// What players see the video's SSRC as is this plus their number.
+const PLAYER_SSRC: u32 = 0x1000;
+const PUBLISHER_SSRC: u32 = 0x2000;
+
+pub fn stream(name: &str) -> StreamKey {
+    StreamKey { room: RoomId::new("room").unwrap(), stream: StreamId::new(name).unwrap() }
+}
+
+pub struct Scene {
+    pub plane: Plane,
+    pub events: mpsc::Receiver<PlaneEvent>,
+    pub identity: Identity,
+    next: u64,
+}
+
+/// A peer with the id of its transport, and of what it does.
+pub struct Client {
+    pub peer: Peer,
+    pub id: u64,
+    pub ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Scene {
+    pub fn new(workers: usize) -> Self {
+        let config = PlaneConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            workers,
+            gso: true,
+            session_timeout: Duration::from_secs(15),
+        };
+        let (plane, events) = Plane::start(config).unwrap();
+        Self { plane, events, identity: Identity::new().unwrap(), next: 1 }
+    }
+
+    pub fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A transport as signalling would open it; answers what its peer needs.
+    pub fn transport(
+        &mut self,
+        role: DtlsRole,
+        fingerprint: Vec<u8>,
+        beat: Option<Duration>,
+    ) -> (TransportId, Check) {
+        let id = TransportId(self.fresh());
+        let ice = IceCredentials {
+            local_ufrag: self.plane.local_ufrag(id, Some(&stream("s"))),
+            local_pwd: format!("local-password-of-transport-{}", id.0),
+            remote_ufrag: "peer".into(),
+        };
+        let check = Check {
+            remote: self.plane.media_addr(),
+            username: format!("{}:peer", ice.local_ufrag),
+            password: ice.local_pwd.clone(),
+        };
+        let peer_fingerprint = fingerprint.try_into().unwrap();
+        let near = Some(stream("s"));
+        self.plane.send(Command::OpenClient(ClientTransport { id, ice, peer_fingerprint, role, beat, near }));
+        (id, check)
+    }
+
+    fn connect(&mut self, role: DtlsRole, beat: Option<Duration>) -> (TransportId, Peer) {
+        let (id, check) = self.transport(role, self.identity.fingerprint(), beat);
+        let side = match role {
+            DtlsRole::Client => Side::Server,
+            DtlsRole::Server => Side::Client,
+        };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = Peer::connect(&self.identity, socket, check, side).unwrap();
+        peer.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        (id, peer)
+    }
+
+    /// A publisher that is up and activated under a claim.
+    pub fn publisher(&mut self, role: DtlsRole, claim: Claim) -> Client {
+        let (transport, peer) = self.connect(role, None);
+        let publish = PublishId(transport.0);
+        let ssrc = PUBLISHER_SSRC + transport.0 as u32;
+        self.plane.send(Command::Publish(Publish {
+            id: publish,
+            transport,
+            stream: stream("s"),
+            tracks: vec![video_track(ssrc)],
+        }));
+        self.plane.send(Command::Activate { publish, claim });
+        Client { peer, id: transport.0, ssrc, sequence: 65_530, timestamp: 7_000 }
+    }
+
+    /// A player that is up.
+    pub fn player(&mut self, role: DtlsRole, beat: Option<Duration>) -> Client {
+        let (transport, peer) = self.connect(role, beat);
+        let ssrc = PLAYER_SSRC + transport.0 as u32;
+        self.plane.send(Command::Play(Play {
+            id: PlayId(transport.0),
+            transport,
+            stream: stream("s"),
+            tracks: vec![EgressTrack {
+                kind: Kind::Video,
+                codec: Codec::Vp8,
+                payload_type: VIDEO_PT,
+                rtx_payload_type: Some(RTX_PT),
+                ssrc,
+                rtx_ssrc: ssrc + 0x8000,
+                mid: "0".into(),
+                extensions: vec![],
+                nack: true,
+            }],
+            start: EgressStart::Fresh,
+        }));
+        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+    }
+
+    /// The next event that `wanted` takes.
+    #[track_caller]
+    pub fn event(&mut self, what: &str, wanted: impl Fn(&PlaneEvent) -> bool) -> PlaneEvent {
+        let started = Instant::now();
+        let mut seen = Vec::new();
+        while started.elapsed() < LIMIT {
+            match self.events.try_recv() {
+                Ok(event) if wanted(&event) => return event,
+                Ok(event) => seen.push(event),
+                Err(_) => std::thread::park_timeout(Duration::from_millis(2)),
+            }
+        }
+        panic!("{what}: not within {LIMIT:?}, but {seen:?}");
+    }
+}
+
+fn video_track(ssrc: u32) -> IngressTrack {
+    IngressTrack {
+        kind: Kind::Video,
+        mid: "0".into(),
+        codec: CodecSpec { codec: Codec::Vp8, clock_rate: 90_000, channels: 0, fmtp: "".into() },
+        payload_type: VIDEO_PT,
+        rtx_payload_type: None,
+        ssrc: Some(ssrc),
+        rtx_ssrc: None,
+        extensions: vec![],
+        nack: true,
+        pli: true,
+        feedback: CongestionFeedback::None,
+    }
+}
+
+/// What a peer received.
+#[derive(Debug)]
+pub enum Got {
+    /// Sequence number and payload of media.
+    Media(u16, Vec<u8>),
+    /// Original sequence number and payload of a retransmission.
+    Again(u16, Vec<u8>),
+    /// A compound.
+    Rtcp(Vec<u8>),
+    /// The association was closed.
+    Closed,
+}
+
+impl Client {
+    /// Sends a frame of so many packets, whose payloads begin with `mark`.
+    pub fn send_frame(&mut self, keyframe: bool, packets: usize, mark: u8) {
+        self.timestamp = self.timestamp.wrapping_add(3_600);
+        for index in 0..packets {
+            let last = index + 1 == packets;
+            let mut packet = vec![0x80, VIDEO_PT | if last { 0x80 } else { 0 }];
+            packet.extend(self.sequence.to_be_bytes());
+            packet.extend(self.timestamp.to_be_bytes());
+            packet.extend(self.ssrc.to_be_bytes());
+            // RFC 7741: S at the frame's start, then the frame tag, whose lowest bit is 0 for a keyframe.
+            packet.extend([if index == 0 { 0x10 } else { 0 }, u8::from(!keyframe), 0, 0, 0x9d, 0x01, 0x2a]);
+            packet.extend([mark, index as u8]);
+            packet.resize(500 + index % 2, 0xab);
+            let sealed = self.peer.seal.encrypt_rtp(&packet).unwrap();
+            self.peer.socket.send_to(&sealed, self.peer.check.remote).unwrap();
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+    }
+
+    /// Sends a compound.
+    pub fn send_rtcp(&mut self, compound: &[u8]) {
+        let sealed = self.peer.seal.encrypt_rtcp(compound).unwrap();
+        self.peer.socket.send_to(&sealed, self.peer.check.remote).unwrap();
+    }
+
+    /// The next thing that arrives; `None` after a fifth of a second of silence.
+    pub fn receive(&mut self) -> Option<Got> {
+        let mut buffer = [0; 2_048];
+        loop {
+            let (length, _) = self.peer.socket.recv_from(&mut buffer).ok()?;
+            let datagram = &buffer[..length];
+            match datagram[0] {
+                0..=3 => {}
+                20..=63 if self.peer.is_close(datagram) => return Some(Got::Closed),
+                20..=63 => {}
+                _ if (192..=223).contains(&datagram[1]) => {
+                    return Some(Got::Rtcp(
+                        self.peer.open.decrypt_rtcp(datagram).expect("RTCP opens").to_vec(),
+                    ));
+                }
+                _ => {
+                    return Some(media(&self.peer.open.decrypt_rtp(datagram).expect("RTP opens"), self.ssrc));
+                }
+            }
+        }
+    }
+
+    /// The first thing that `wanted` takes.
+    #[track_caller]
+    pub fn wait<T>(&mut self, what: &str, wanted: impl Fn(Got) -> Option<T>) -> T {
+        let started = Instant::now();
+        while started.elapsed() < LIMIT {
+            if let Some(found) = self.receive().and_then(&wanted) {
+                return found;
+            }
+        }
+        panic!("{what}: not within {LIMIT:?}");
+    }
+
+    /// The marks of the next media packets, with their sequence numbers.
+    #[track_caller]
+    pub fn marks(&mut self, count: usize) -> Vec<(u16, u8, u8)> {
+        let mark = |got| match got {
+            Got::Media(sequence, payload) => Some((sequence, payload[7], payload[8])),
+            Got::Again(..) | Got::Rtcp(_) | Got::Closed => None,
+        };
+        (0..count).map(|n| self.wait(&format!("media packet {n}"), mark)).collect()
+    }
+}
+
+fn media(packet: &[u8], ssrc: u32) -> Got {
+    let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+    let half = |at: usize| u16::from_be_bytes(packet[at..at + 2].try_into().unwrap());
+    assert_eq!(packet[0] & 0x10, 0, "no extension was negotiated");
+    let padding = if packet[0] & 0x20 == 0 { 0 } else { usize::from(*packet.last().unwrap()) };
+    let payload = &packet[12..packet.len() - padding];
+    match packet[1] & 0x7f {
+        VIDEO_PT => {
+            assert_eq!(word(8), ssrc);
+            Got::Media(half(2), payload.to_vec())
+        }
+        RTX_PT => {
+            assert_eq!(word(8), ssrc + 0x8000);
+            Got::Again(half(12), payload[2..].to_vec())
+        }
+        other => panic!("payload type {other}"),
+    }
+}
