@@ -31,7 +31,7 @@ const LINK_EVENTS: usize = 4096;
 /// Events of the agent that wait for the core.
 const AGENT_EVENTS: usize = 1024;
 /// After the core has ended everything, open requests and the coordinator's stream have this long.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a relay does not start.
 #[derive(Debug, Error)]
@@ -302,3 +302,7 @@ fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

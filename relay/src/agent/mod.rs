@@ -193,3 +193,6 @@ impl Agent {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

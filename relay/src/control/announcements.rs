@@ -50,7 +50,7 @@ impl Core {
         if self.floor(stream).is_some_and(|floor| claim < floor) {
             // The sender does not know that its stream has moved.
             if let Some((origin, claim)) = self.whereabouts(stream) {
-                self.to_link(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
+                self.tell_peer(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
             }
             return;
         }
@@ -87,7 +87,7 @@ impl Core {
 
     pub(super) fn asked_where(&mut self, link: LinkId, id: u64, stream: StreamKey, now: Instant) {
         let found = self.whereabouts(&stream);
-        self.to_link(link, PeerMessage::Whereabouts { id, found });
+        self.tell_peer(link, PeerMessage::Whereabouts { id, found });
         if self.interest.len() < MAX_INTERESTS || self.interest.contains_key(&stream) {
             self.interest.entry(stream).or_default().insert(link, now + INTEREST_KEPT);
         }
@@ -104,7 +104,7 @@ impl Core {
         for (link, until) in self.interest.get(stream).cloned().unwrap_or_default() {
             if link != from && until > now {
                 let origin = origin.clone();
-                self.to_link(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
+                self.tell_peer(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
             }
         }
     }
@@ -125,7 +125,7 @@ impl Core {
         };
         let claim = *claim;
         let mut links = Vec::new();
-        for node in self.meeting_nodes(stream) {
+        for node in self.meeting_nodes(stream, now) {
             if let Reach::Linked(link) = self.reach(&node, now) {
                 links.push((node, link));
             }
@@ -137,7 +137,7 @@ impl Core {
             let Some(entry) = self.streams.get_mut(stream) else { return };
             if entry.told.insert(node, link) != Some(link) {
                 let origin = self.me.clone();
-                self.to_link(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
+                self.tell_peer(link, PeerMessage::Announce { stream: stream.clone(), claim, origin });
             }
         }
     }

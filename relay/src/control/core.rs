@@ -278,7 +278,7 @@ impl Core {
             Input::Plane(event) => self.plane_event(event, now),
             Input::LinkUp(up) => self.link_up(up, now),
             Input::LinkDown(link) => self.link_down(link, now),
-            Input::FromLink { link, message } => self.from_link(link, message, now),
+            Input::FromLink { link, message } => self.peer_says(link, message, now),
             Input::DialFailed(node) => self.dial_failed(&node, now),
             Input::Nodes(nodes) => self.take_nodes(nodes),
             Input::Revoke(revocation) => self.revoke(revocation, now),
@@ -338,7 +338,7 @@ impl Core {
         self.output(Output::Reply { request, reply });
     }
 
-    pub(super) fn to_link(&mut self, link: LinkId, message: PeerMessage) {
+    pub(super) fn tell_peer(&mut self, link: LinkId, message: PeerMessage) {
         self.output(Output::ToLink { link, message });
     }
 

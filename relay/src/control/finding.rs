@@ -156,7 +156,7 @@ impl Core {
         self.subscriptions.remove(&attempt.id);
         match attempt.step {
             Step::Linking => {}
-            Step::Sent(link) => self.to_link(link, PeerMessage::Unsubscribe { id: attempt.id }),
+            Step::Sent(link) => self.tell_peer(link, PeerMessage::Unsubscribe { id: attempt.id }),
         }
     }
 
@@ -180,7 +180,7 @@ impl Core {
     }
 
     fn ask_meeting_nodes(&mut self, stream: &StreamKey, now: Instant) {
-        for node in self.meeting_nodes(stream) {
+        for node in self.meeting_nodes(stream, now) {
             if node == self.me.id {
                 continue;
             }
@@ -192,7 +192,7 @@ impl Core {
                 question.on = Some(link);
                 let id = question.id;
                 self.questions.insert(id, stream.clone());
-                self.to_link(link, PeerMessage::Where { id, stream: stream.clone() });
+                self.tell_peer(link, PeerMessage::Where { id, stream: stream.clone() });
             }
         }
     }
@@ -262,7 +262,7 @@ impl Core {
                     attempt.step = Step::Sent(link);
                 }
                 self.subscriptions.insert(id, stream.clone());
-                self.to_link(link, PeerMessage::Subscribe { id, stream: stream.clone(), path });
+                self.tell_peer(link, PeerMessage::Subscribe { id, stream: stream.clone(), path });
                 true
             }
             Reach::Not => {

@@ -4,6 +4,7 @@
 //! stays; a later life's link replaces an earlier one's.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -75,11 +76,20 @@ impl Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     /// A dial is under way.
-    Dialling { node: NodeRef, rests: u32, until: Instant },
+    Dialling { node: NodeRef, rests: u32, until: Instant, reason: Reason },
     /// The one link.
     Linked(LinkId),
     /// Out of reach lately: not asked before then.
     Resting { rests: u32, until: Instant },
+}
+
+/// Why a peer is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Some stream needs it.
+    Need,
+    /// Its link broke.
+    Broken,
 }
 
 /// Whether a peer can be spoken to.
@@ -93,12 +103,21 @@ pub(super) enum Reach {
 }
 
 impl Core {
-    /// A bad list keeps the last good one.
+    /// A bad list keeps the last good one; one that differs in loads alone changes no decision.
     pub(super) fn take_nodes(&mut self, nodes: Vec<Node>) {
         if nodes.is_empty() {
             return;
         }
-        self.nodes = nodes.into_iter().take(MAX_NODES).map(|node| (node.node.id.clone(), node)).collect();
+        let nodes: BTreeMap<_, _> =
+            nodes.into_iter().take(MAX_NODES).map(|node| (node.node.id.clone(), node)).collect();
+        let places = |nodes: &BTreeMap<NodeId, Node>| -> Vec<_> {
+            nodes.values().map(|node| (node.node.clone(), node.link_url.clone())).collect()
+        };
+        let same = places(&nodes) == places(&self.nodes);
+        self.nodes = nodes;
+        if same {
+            return;
+        }
         let nodes = &self.nodes;
         self.peers.retain(|id, peer| matches!(peer, Peer::Linked(_)) || nodes.contains_key(id));
         self.held.retain(|_, held| {
@@ -115,10 +134,13 @@ impl Core {
     }
 
     /// The first live nodes of a stream's meeting order, this one among them if it is one.
-    pub(super) fn meeting_nodes(&self, stream: &StreamKey) -> Vec<NodeId> {
+    pub(super) fn meeting_nodes(&self, stream: &StreamKey, now: Instant) -> Vec<NodeId> {
         let others = self.nodes.keys().filter(|id| **id != self.me.id);
         let order = meeting_order(stream, others.chain([&self.me.id]));
-        let live = |id: &&NodeId| !matches!(self.peers.get(*id), Some(Peer::Resting { .. }));
+        let live = |id: &&NodeId| match self.peers.get(*id) {
+            Some(Peer::Resting { until, .. }) => *until <= now,
+            Some(Peer::Dialling { .. } | Peer::Linked(_)) | None => true,
+        };
         order.into_iter().filter(live).take(MEETING_NODES).cloned().collect()
     }
 
@@ -141,7 +163,8 @@ impl Core {
         let Some(known) = self.nodes.get(id).filter(|_| *id != self.me.id) else { return Reach::Not };
         let (node, link_url) = (known.node.clone(), known.link_url.clone());
         let until = now + DIAL_LIMIT;
-        self.peers.insert(id.clone(), Peer::Dialling { node: node.clone(), rests, until });
+        self.peers
+            .insert(id.clone(), Peer::Dialling { node: node.clone(), rests, until, reason: Reason::Need });
         self.arm(Timer::Peer(id.clone()), until);
         self.output(Output::Dial { node, link_url });
         Reach::Soon
@@ -187,12 +210,14 @@ impl Core {
         }
     }
 
-    /// A link broke without our doing.
+    /// A link broke without our doing: whether the peer lives shows when it is dialled again.
     pub(super) fn link_down(&mut self, link: LinkId, now: Instant) {
         let Some(node) = self.link_gone(link, now) else { return };
-        self.rest(&node.id, 0, now);
-        let suspect = v1::SuspectPeer { node: Some((&node).into()) };
-        self.output(Output::ToAgent(v1::relay_message::Message::SuspectPeer(suspect)));
+        if self.reach(&node.id, now) == Reach::Soon
+            && let Some(Peer::Dialling { reason, .. }) = self.peers.get_mut(&node.id)
+        {
+            *reason = Reason::Broken;
+        }
     }
 
     /// Forgets a link with all that was on it.
@@ -209,56 +234,37 @@ impl Core {
 
     pub(super) fn dial_failed(&mut self, node: &NodeRef, now: Instant) {
         match self.peers.get(&node.id) {
-            Some(Peer::Dialling { node: dialled, rests, .. }) if dialled == node => {
-                let rests = *rests;
-                self.rest(&node.id, rests, now);
-            }
+            Some(Peer::Dialling { node: dialled, .. }) if dialled == node => self.rest(&node.id, now),
             Some(Peer::Dialling { .. } | Peer::Linked(_) | Peer::Resting { .. }) | None => {}
         }
     }
 
-    fn rest(&mut self, id: &NodeId, rests: u32, now: Instant) {
+    /// A dial led nowhere. A peer whose link had broken before is now suspect.
+    fn rest(&mut self, id: &NodeId, now: Instant) {
+        let Some(Peer::Dialling { node, rests, reason, .. }) = self.peers.get(id).cloned() else { return };
         let until = now + REST_FIRST.saturating_mul(1 << rests.min(8)).min(REST_MOST);
         self.peers.insert(id.clone(), Peer::Resting { rests: rests.saturating_add(1), until });
         self.arm(Timer::Peer(id.clone()), until);
+        match reason {
+            Reason::Need => {}
+            Reason::Broken => {
+                let suspect = v1::SuspectPeer { node: Some((&node).into()) };
+                self.output(Output::ToAgent(v1::relay_message::Message::SuspectPeer(suspect)));
+            }
+        }
         self.touch_all();
     }
 
     pub(super) fn peer_due(&mut self, id: &NodeId, now: Instant) {
         match self.peers.get(id) {
-            Some(Peer::Dialling { rests, until, .. }) if *until <= now => {
-                let rests = *rests;
-                self.rest(id, rests, now);
-            }
-            Some(Peer::Resting { until, .. }) if *until <= now => {
-                // In reach again until the contrary shows; whoever needs it dials.
-                let rests = self.peers.remove(id).map_or(0, |peer| match peer {
-                    Peer::Resting { rests, .. } => rests,
-                    Peer::Dialling { .. } | Peer::Linked(_) => 0,
-                });
-                if self.wanted(id) {
-                    self.redial(id, rests, now);
-                }
-                self.touch_all();
-            }
+            Some(Peer::Dialling { until, .. }) if *until <= now => self.rest(id, now),
+            // Counts as in reach again until the contrary shows; whoever needs it dials.
+            Some(Peer::Resting { until, .. }) if *until <= now => self.touch_all(),
             Some(Peer::Dialling { until, .. } | Peer::Resting { until, .. }) => {
                 let until = *until;
                 self.arm(Timer::Peer(id.clone()), until);
             }
             Some(Peer::Linked(_)) | None => {}
-        }
-    }
-
-    /// Whether some stream of ours has business with a node.
-    fn wanted(&self, id: &NodeId) -> bool {
-        self.streams.keys().any(|stream| self.meeting_nodes(stream).contains(id))
-    }
-
-    fn redial(&mut self, id: &NodeId, rests: u32, now: Instant) {
-        if self.reach(id, now) == Reach::Soon
-            && let Some(Peer::Dialling { rests: kept, .. }) = self.peers.get_mut(id)
-        {
-            *kept = rests;
         }
     }
 }

@@ -99,17 +99,17 @@ impl Shell {
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due = self.core.poll_timeout().map_or_else(|| Instant::now() + HOUSEKEEPING, |at| at);
+            let due = self.core.poll_timeout().unwrap_or_else(|| Instant::now() + HOUSEKEEPING);
             // Earlier lines first: a plane that tells of ends, and links that fence, before new work.
             let input = tokio::select! {
                 biased;
                 _ = &mut stop => break,
+                _ = housekeeping.tick() => None,
                 Some(event) = sources.plane.recv() => Some(Input::Plane(event)),
                 Some(event) = sources.links.recv() => Some(self.link_event(event)),
                 Some(event) = sources.agent.recv() => Some(self.agent_event(event)),
                 Some(ask) = sources.asks.recv() => Some(self.ask(ask)),
                 () = sleep_until(due.into()) => Some(Input::Time),
-                _ = housekeeping.tick() => None,
             };
             match input {
                 Some(input) => self.step(input),
@@ -233,7 +233,7 @@ impl Shell {
             }
             Output::Reply { request, reply } => self.reply(request, reply),
             Output::Event { watch, event } => self.tell(watch, event),
-            Output::ToLink { link, message } => return self.to_link(link, message),
+            Output::ToLink { link, message } => return self.tell_peer(link, message),
             Output::CloseLink(link) => {
                 self.open_links.remove(&link);
             }
@@ -243,7 +243,7 @@ impl Shell {
         None
     }
 
-    fn to_link(&mut self, link: LinkId, message: PeerMessage) -> Option<LinkId> {
+    fn tell_peer(&mut self, link: LinkId, message: PeerMessage) -> Option<LinkId> {
         let sent = self.open_links.get(&link).is_some_and(|handle| handle.send(message));
         if sent {
             return None;

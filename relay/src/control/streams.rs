@@ -233,7 +233,7 @@ impl Core {
             }
             Waiter::Peer { link, id, .. } => {
                 self.fed.remove(&(link, id));
-                self.to_link(link, PeerMessage::NotHere { id, reason: "not here now".to_owned() });
+                self.tell_peer(link, PeerMessage::NotHere { id, reason: "not here now".to_owned() });
             }
         }
     }
@@ -279,7 +279,7 @@ impl Core {
     fn withdraw_everywhere(&mut self, stream: &StreamKey, claim: Claim) {
         let told = self.streams.get_mut(stream).map(|entry| std::mem::take(&mut entry.told));
         for (_, link) in told.unwrap_or_default() {
-            self.to_link(link, PeerMessage::Withdraw { stream: stream.clone(), claim });
+            self.tell_peer(link, PeerMessage::Withdraw { stream: stream.clone(), claim });
         }
         let down = v1::OriginDown { stream: Some(stream.into()), claim: Some(claim.into()) };
         self.output(super::core::Output::ToAgent(Message::OriginDown(down)));

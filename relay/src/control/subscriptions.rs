@@ -45,15 +45,22 @@ pub(super) struct Feed {
     pub tracks: Vec<LinkTrack>,
 }
 
+/// What a peer grants.
+struct Granted {
+    claim: Claim,
+    origin: NodeRef,
+    tracks: Vec<LinkTrack>,
+}
+
 impl Core {
-    pub(super) fn from_link(&mut self, link: LinkId, message: PeerMessage, now: Instant) {
+    pub(super) fn peer_says(&mut self, link: LinkId, message: PeerMessage, now: Instant) {
         let Some(peer) = self.links.get(&link).map(|link| link.node.clone()) else { return };
         match message {
             PeerMessage::Subscribe { id, stream, path } => {
                 self.subscribe(link, &peer.id, id, stream, path, now);
             }
             PeerMessage::Subscribed { id, claim, origin, tracks } => {
-                self.subscribed(link, id, claim, origin, tracks, now);
+                self.subscribed(link, id, Granted { claim, origin, tracks }, now);
             }
             PeerMessage::NotHere { id, .. } => {
                 if let Some(stream) = self.subscriptions.get(&id).cloned() {
@@ -96,60 +103,43 @@ impl Core {
             None
         };
         if let Some(reason) = refused {
-            return self.to_link(link, PeerMessage::NotHere { id, reason: reason.to_owned() });
+            return self.tell_peer(link, PeerMessage::NotHere { id, reason: reason.to_owned() });
         }
         self.fed.insert((link, id), stream.clone());
         let deadline = now + PEER_WAITS;
         self.wait_for(&stream, Waiter::Peer { link, id, path, deadline }, now);
     }
 
-    fn subscribed(
-        &mut self,
-        link: LinkId,
-        id: u64,
-        claim: Claim,
-        origin: NodeRef,
-        tracks: Vec<LinkTrack>,
-        now: Instant,
-    ) {
+    fn subscribed(&mut self, link: LinkId, id: u64, granted: Granted, now: Instant) {
         let Some(stream) = self.subscriptions.get(&id).cloned() else { return };
         let is_current = |core: &Self| {
             let source = core.streams.get(&stream).and_then(|entry| entry.source.upstream());
             source.is_some_and(|upstream| upstream.id == id && upstream.link == link)
         };
-        let granted = self.attempt_granted(&stream, id, link);
-        if !granted && !is_current(self) {
+        let tried = self.attempt_granted(&stream, id, link);
+        if !tried && !is_current(self) {
             return;
         }
-        if self.floor(&stream).is_some_and(|floor| claim < floor) {
+        if self.floor(&stream).is_some_and(|floor| granted.claim < floor) {
             // An old claim: whoever has the newer one is still to be found.
-            if granted {
+            if tried {
                 self.subscriptions.remove(&id);
-                self.to_link(link, PeerMessage::Unsubscribe { id });
+                self.tell_peer(link, PeerMessage::Unsubscribe { id });
                 self.touch(&stream);
             } else {
                 self.leave_upstream(&stream, now);
             }
             return;
         }
-        if granted {
-            self.open_upstream(&stream, link, id, claim, origin, tracks, now);
+        if tried {
+            self.open_upstream(&stream, link, id, granted, now);
         } else {
-            self.upstream_changed(&stream, claim, origin, tracks, now);
+            self.upstream_changed(&stream, granted, now);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message, and where it came from")]
-    fn open_upstream(
-        &mut self,
-        stream: &StreamKey,
-        link: LinkId,
-        id: u64,
-        claim: Claim,
-        origin: NodeRef,
-        tracks: Vec<LinkTrack>,
-        now: Instant,
-    ) {
+    fn open_upstream(&mut self, stream: &StreamKey, link: LinkId, id: u64, granted: Granted, now: Instant) {
+        let Granted { claim, origin, tracks } = granted;
         let publish = PublishId(self.fresh_id());
         self.publish_from_link(stream, link, publish, claim, &tracks);
         if let Some(entry) = self.streams.get_mut(stream) {
@@ -175,14 +165,8 @@ impl Core {
     }
 
     /// The publisher's session changed at the peer: another claim, perhaps other tracks.
-    fn upstream_changed(
-        &mut self,
-        stream: &StreamKey,
-        claim: Claim,
-        origin: NodeRef,
-        tracks: Vec<LinkTrack>,
-        now: Instant,
-    ) {
+    fn upstream_changed(&mut self, stream: &StreamKey, granted: Granted, now: Instant) {
+        let Granted { claim, origin, tracks } = granted;
         let fresh = PublishId(self.fresh_id());
         let Some(Source::Peer(upstream)) = self.streams.get_mut(stream).map(|entry| &mut entry.source) else {
             return;
@@ -218,7 +202,7 @@ impl Core {
     /// Takes the upstream out of the stream, if it is one, without a word to anybody.
     pub(super) fn release_upstream(&mut self, stream: &StreamKey) -> Option<Upstream> {
         let upstream = self.streams.get(stream)?.source.upstream()?.clone();
-        self.to_link(upstream.link, PeerMessage::Unsubscribe { id: upstream.id });
+        self.tell_peer(upstream.link, PeerMessage::Unsubscribe { id: upstream.id });
         Some(upstream)
     }
 
@@ -260,13 +244,13 @@ impl Core {
         if from.is_some_and(|from| path.contains(&from.node.id)) || path.contains(&origin.id) {
             self.fed.remove(&(link, id));
             let reason = "the request went round in a loop".to_owned();
-            return self.to_link(link, PeerMessage::NotHere { id, reason });
+            return self.tell_peer(link, PeerMessage::NotHere { id, reason });
         }
         let infos = entry.source.tracks().map(|tracks| tracks.tracks).unwrap_or_default();
         let Some(tracks) = self.feed_tracks(link, &infos) else { return };
         let play = PlayId(self.fresh_id());
         self.play_to_link(stream, link, play, &tracks);
-        self.to_link(link, PeerMessage::Subscribed { id, claim, origin, tracks: tracks.clone() });
+        self.tell_peer(link, PeerMessage::Subscribed { id, claim, origin, tracks: tracks.clone() });
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.feeds.insert(play, Feed { link, id, tracks });
         }
@@ -319,7 +303,7 @@ impl Core {
                 tracks
             };
             let origin = origin.clone();
-            self.to_link(feed.link, PeerMessage::Subscribed { id: feed.id, claim, origin, tracks });
+            self.tell_peer(feed.link, PeerMessage::Subscribed { id: feed.id, claim, origin, tracks });
         }
     }
 
@@ -329,7 +313,7 @@ impl Core {
         for (play, feed) in std::mem::take(&mut entry.feeds) {
             self.fed.remove(&(feed.link, feed.id));
             self.command(Command::Unplay(play));
-            self.to_link(feed.link, PeerMessage::Unpublished { id: feed.id });
+            self.tell_peer(feed.link, PeerMessage::Unpublished { id: feed.id });
         }
     }
 

@@ -296,3 +296,7 @@ impl LinkService for Links {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
     }
 }
+
+#[cfg(test)]
+#[path = "carry_tests.rs"]
+mod tests;

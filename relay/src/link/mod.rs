@@ -3,6 +3,8 @@
 //! This is the shell: it dials, accepts, shakes hands, beats, and carries messages. Which links there should be, and
 //! what is said over them, is the control core's business.
 
+#[cfg(test)]
+mod authority;
 mod carry;
 mod handshake;
 

@@ -84,7 +84,7 @@ impl Chaos {
             5 => PeerMessage::Announce { stream, claim, origin },
             6 => PeerMessage::Withdraw { stream, claim },
             7 => PeerMessage::Where { id, stream },
-            _ => PeerMessage::Whereabouts { id, found: (step.a % 2 == 0).then_some((origin, claim)) },
+            _ => PeerMessage::Whereabouts { id, found: step.a.is_multiple_of(2).then_some((origin, claim)) },
         }
     }
 
@@ -97,11 +97,11 @@ impl Chaos {
         match step.what {
             0 | 1 => {
                 self.asked.push((request, self.now));
-                Input::Find { request, stream: s, hint: (step.a % 2 == 0).then(|| Self::peer(step.c)) }
+                Input::Find { request, stream: s, hint: step.a.is_multiple_of(2).then(|| Self::peer(step.c)) }
             }
             2 => {
                 let token = token(&s, Action::Publish, u64::from(step.a % 3));
-                let activate = (step.c % 3 > 0).then(|| u32::from(step.c / 64));
+                let activate = (!step.c.is_multiple_of(3)).then(|| u32::from(step.c / 64));
                 let open = OpenPublish { token, activate, tracks: vec![track()], peer: peer_offer() };
                 Input::OpenPublish { request, open: Box::new(open) }
             }
@@ -122,10 +122,13 @@ impl Chaos {
                 let why = TransportEnd::Silent;
                 Input::Plane(PlaneEvent::TransportDown { transport: TransportId(any_id), why })
             }
-            11 => {
-                Input::Plane(PlaneEvent::PublishFlow { publish: PublishId(any_id), flowing: step.a % 2 == 0 })
+            11 => Input::Plane(PlaneEvent::PublishFlow {
+                publish: PublishId(any_id),
+                flowing: step.a.is_multiple_of(2),
+            }),
+            12 => {
+                Input::Plane(PlaneEvent::PlayFlow { play: PlayId(any_id), flowing: step.a.is_multiple_of(2) })
             }
-            12 => Input::Plane(PlaneEvent::PlayFlow { play: PlayId(any_id), flowing: step.a % 2 == 0 }),
             13 | 14 => {
                 let keys = LinkKeys {
                     local_key: [0; 16],
@@ -135,11 +138,11 @@ impl Chaos {
                 };
                 let link = LinkId(u64::from(step.a % 8));
                 let (node, media_addr) = (Self::peer(step.c), "10.0.0.9:1".parse().unwrap());
-                Input::LinkUp(LinkUp { link, node, dialled: step.b % 2 == 0, media_addr, keys })
+                Input::LinkUp(LinkUp { link, node, dialled: step.b.is_multiple_of(2), media_addr, keys })
             }
             15 => Input::LinkDown(LinkId(u64::from(step.a % 8))),
             16 => Input::DialFailed(Self::peer(step.c)),
-            17 if step.c % 16 == 0 => {
+            17 if step.c.is_multiple_of(16) => {
                 Input::Nodes((0..usize::from(step.a % 5)).map(|n| node(n, 1)).collect())
             }
             _ => {
