@@ -242,12 +242,12 @@ impl Client {
         panic!("{what}: not within {LIMIT:?}");
     }
 
-    /// The marks of the next media packets, with their sequence numbers.
+    /// Sequence number, mark and index of the next media packets behind the keyframes of the start (mark 0).
     #[track_caller]
     pub fn marks(&mut self, count: usize) -> Vec<(u16, u8, u8)> {
         let mark = |got| match got {
-            Got::Media(sequence, payload) => Some((sequence, payload[7], payload[8])),
-            Got::Again(..) | Got::Rtcp(_) | Got::Closed => None,
+            Got::Media(sequence, payload) if payload[7] > 0 => Some((sequence, payload[7], payload[8])),
+            Got::Media(..) | Got::Again(..) | Got::Rtcp(_) | Got::Closed => None,
         };
         (0..count).map(|n| self.wait(&format!("media packet {n}"), mark)).collect()
     }
