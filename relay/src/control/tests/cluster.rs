@@ -159,6 +159,8 @@ fn a_frozen_node_that_comes_back_serves_nobody() {
         net.freeze(0);
         net.run(400 * MS);
         net.publish(1, &s, 1, Some(1)).unwrap();
+        net.run(100 * MS);
+        assert_eq!(net.relays[2].forwards(&s), Some(claim(1, 1)), "before the old link is given up");
         net.run(3 * S);
         assert_eq!(net.relays[2].forwards(&s), Some(claim(1, 1)), "seed {seed}");
         net.thaw(0);

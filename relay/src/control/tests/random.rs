@@ -26,7 +26,7 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..24_u8, any::<u8>(), any::<u8>(), any::<u8>(), 0..400_u16);
+    let step = (0..30_u8, any::<u8>(), any::<u8>(), any::<u8>(), 0..400_u16);
     let step = step.prop_map(|(what, a, b, c, wait_ms)| Step { what, a, b, c, wait_ms });
     proptest::collection::vec(step, 1..120)
 }
@@ -36,7 +36,8 @@ struct Chaos {
     now: Instant,
     asked: Vec<(RequestId, Instant)>,
     resources: Vec<super::super::Resource>,
-    subscribed: Vec<u64>,
+    /// What the core asked of whom.
+    subscribed: Vec<(LinkId, u64)>,
     next: u64,
 }
 
@@ -56,17 +57,18 @@ impl Chaos {
         node(usize::from(n % 5), 1 + u64::from(n / 128)).node
     }
 
-    fn message(&mut self, step: Step) -> PeerMessage {
+    fn message(&mut self, step: Step) -> (LinkId, PeerMessage) {
         let stream = stream(&format!("s{}", step.b % 2));
         let claim = Claim { epoch: u64::from(step.c % 3), moved: u32::from(step.c / 64) };
-        let known = self.subscribed.get(usize::from(step.c) % self.subscribed.len().max(1)).copied();
-        let id = known.unwrap_or(u64::from(step.c % 8));
+        let known = self.subscribed.iter().rev().nth(usize::from(step.c % 3)).copied();
+        let (asked, id) = known.unwrap_or((LinkId(0), u64::from(step.c % 8)));
+        let link = if step.b < 200 { asked } else { LinkId(u64::from(step.a % 8)) };
         let origin = Self::peer(step.c);
-        match step.what % 9 {
+        let message = match step.what % 9 {
             0 => {
                 let path = (0..step.c % 4)
                     .map(|n| Self::peer(n.wrapping_add(step.a)).id)
-                    .chain([Self::peer(step.a).id]);
+                    .chain(self.core.links.get(&link).map(|link| link.node.id.clone()));
                 PeerMessage::Subscribe { id: u64::from(step.c), stream, path: path.collect() }
             }
             1 => {
@@ -85,7 +87,8 @@ impl Chaos {
             6 => PeerMessage::Withdraw { stream, claim },
             7 => PeerMessage::Where { id, stream },
             _ => PeerMessage::Whereabouts { id, found: step.a.is_multiple_of(2).then_some((origin, claim)) },
-        }
+        };
+        (link, message)
     }
 
     fn input(&mut self, step: Step) -> Input {
@@ -146,8 +149,8 @@ impl Chaos {
                 Input::Nodes((0..usize::from(step.a % 5)).map(|n| node(n, 1)).collect())
             }
             _ => {
-                let message = self.message(step);
-                Input::FromLink { link: LinkId(u64::from(step.a % 8)), message }
+                let (link, message) = self.message(step);
+                Input::FromLink { link, message }
             }
         }
     }
@@ -162,11 +165,9 @@ impl Chaos {
                     assert_eq!(before, self.asked.len() + 1, "every find is answered once");
                 }
                 Output::ToLink {
+                    link,
                     message: PeerMessage::Subscribe { id, .. } | PeerMessage::Where { id, .. },
-                    ..
-                } => {
-                    self.subscribed.push(id);
-                }
+                } => self.subscribed.push((link, id)),
                 Output::Command(_)
                 | Output::RestartIce { .. }
                 | Output::Reply { .. }
