@@ -4,10 +4,24 @@
 //! [`Output`] of [`Client::poll_output`], then waits for the next input or for [`Client::poll_timeout`].
 
 mod backoff;
+mod client;
+mod connection;
+mod control;
 mod event;
+mod hedge;
 mod io;
+mod lane;
+mod lines;
+mod plan;
+mod player;
+mod publisher;
+mod retry;
+mod room;
+mod roster;
 mod trial;
+mod walk;
 
+pub use client::Client;
 pub use event::*;
 pub use io::*;
 pub use trial::*;

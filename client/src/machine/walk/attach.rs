@@ -1,0 +1,252 @@
+//! The walk with a session in use: attaching, losing it, and moving (make before break).
+
+use std::time::{Duration, Instant};
+
+use waystation_proto::{NodeId, NodeRef};
+
+use super::{
+    ATTEMPT_TIME, Ending, Standing, State, Walk, WalkOutput,
+    session::{HEDGE_PAUSE, InUse, LATE, SILENCE_JITTER, STILL_SILENT, Session},
+};
+use crate::{
+    config::Hedging,
+    machine::{
+        hedge::Shared,
+        trial::{AttemptId, Failure, Outcome},
+    },
+};
+
+/// A coordinator's word reaches all its clients at once: they hedge within this time.
+const SUSPECT_JITTER: Duration = Duration::from_millis(200);
+
+impl Walk {
+    pub(super) fn ready(&mut self, attempt: AttemptId, shared: &mut Shared, now: Instant) {
+        match &mut self.state {
+            State::Dialing { at, standing } if at.attempt == attempt => {
+                let (at, standing) = (at.clone(), *standing);
+                self.attach(at, standing, shared, now);
+            }
+            State::Moving { to, ready, .. } if to.attempt == attempt => {
+                ready.get_or_insert(now);
+                self.decide(shared, now);
+            }
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Attached { .. }
+            | State::Moving { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => {}
+        }
+    }
+
+    fn attach(&mut self, session: Session, standing: Standing, shared: &mut Shared, now: Instant) {
+        self.outputs.push_back(WalkOutput::Use(session.attempt, session.node.clone(), standing));
+        self.record(session.trial(Outcome::Used, now));
+        self.roll.forget();
+        self.round = 0;
+        self.clock.back(now);
+        let jitter = shared.dice.between(Duration::ZERO, SILENCE_JITTER);
+        self.state = State::Attached { on: InUse::new(session, jitter, now) };
+    }
+
+    pub(super) fn heard(&mut self, attempt: AttemptId, at: Instant, shared: &mut Shared, now: Instant) {
+        match &mut self.state {
+            State::Attached { on } if on.session.attempt == attempt => {
+                on.heard(at);
+                // It lives: a hedge that found no node leaves no verdicts behind.
+                self.roll.forget();
+            }
+            State::Moving { from, .. } if from.session.attempt == attempt => {
+                from.heard(at);
+                self.decide(shared, now);
+            }
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Attached { .. }
+            | State::Moving { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn failed(&mut self, attempt: AttemptId, failure: Failure, shared: &mut Shared, now: Instant) {
+        match &self.state {
+            State::Dialing { at, .. } if at.attempt == attempt => {
+                let at = at.clone();
+                self.note(&at, failure, shared, now);
+                self.next(shared, now);
+            }
+            State::Attached { on } if on.session.attempt == attempt => self.lost(failure, shared, now),
+            State::Moving { from, .. } if from.session.attempt == attempt => self.lost(failure, shared, now),
+            State::Moving { from, to, .. } if to.attempt == attempt => {
+                let (from, to) = (from.clone(), to.clone());
+                self.note(&to, failure, shared, now);
+                self.hedge(from, shared, now);
+            }
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Attached { .. }
+            | State::Moving { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => {}
+        }
+    }
+
+    /// The session in use is lost. A hedge under way takes over.
+    pub(super) fn lost(&mut self, failure: Failure, shared: &mut Shared, now: Instant) {
+        let (from, hedge) = match &self.state {
+            State::Attached { on } => (on.clone(), None),
+            State::Moving { from, to, ready } => (from.clone(), Some((to.clone(), *ready))),
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => {
+                return;
+            }
+        };
+        if let Some((to, Some(_))) = hedge {
+            return self.win(from, to, failure, shared, now);
+        }
+        if !self.roll.any_tried() && hedge.is_none() {
+            self.trace.clear();
+        }
+        self.outputs.push_back(WalkOutput::Hang(from.session.attempt));
+        if failure.is_answer() {
+            shared.evidence.node(&from.session.node.id, now);
+        }
+        self.record(from.session.trial(Outcome::Failed(failure), now));
+        self.roll.demote(&from.session.node.id);
+        self.clock.left(now);
+        self.round_started = now;
+        self.outputs.push_back(WalkOutput::Interrupted);
+        if !self.clock.retries() || self.clock.expired(now) {
+            // The session is hung up already.
+            self.state = match hedge {
+                Some((at, _)) => State::Dialing { at, standing: Standing::Standby },
+                None => State::Judging,
+            };
+            return self.end(Ending::GaveUp, now);
+        }
+        match hedge {
+            Some((at, _)) => self.state = State::Dialing { at, standing: Standing::Standby },
+            None => self.next(shared, now),
+        }
+    }
+
+    /// The node's process is gone.
+    pub(super) fn gone(&mut self, node: &NodeRef, shared: &mut Shared, now: Instant) {
+        let State::Attached { on } = &self.state else { return };
+        if on.session.node != *node {
+            return;
+        }
+        let next = self.roll.candidate(Some(&node.id)).is_some();
+        match shared.hedges.hedging() {
+            Hedging::On if next => {
+                let from = on.clone();
+                self.start_hedge(from, shared, now);
+            }
+            // Its media still comes, and there is no other node: silence will tell.
+            Hedging::On if now < on.heard_at + STILL_SILENT => {}
+            Hedging::On | Hedging::Off => self.lost(Failure::Gone, shared, now),
+        }
+    }
+
+    /// The node may be in trouble.
+    pub(super) fn suspect(&mut self, node: &NodeRef, shared: &mut Shared, now: Instant) {
+        if let State::Attached { on } = &mut self.state
+            && on.session.node == *node
+            && on.suspected.is_none()
+        {
+            on.suspected = Some(now + shared.dice.between(Duration::ZERO, SUSPECT_JITTER));
+        }
+    }
+
+    pub(super) fn hedge_if_allowed(&mut self, shared: &mut Shared, now: Instant) {
+        let State::Attached { on } = &mut self.state else { return };
+        match shared.hedges.allowed_at(&on.session.node, now) {
+            Some(at) if at <= now => {
+                let from = on.clone();
+                if self.roll.candidate(Some(&from.session.node.id)).is_some() {
+                    shared.hedges.spend(&from.session.node, now);
+                }
+                self.start_hedge(from, shared, now);
+            }
+            Some(at) => on.hedge_from = at,
+            None => on.hedge_from = now + HEDGE_PAUSE,
+        }
+    }
+
+    fn start_hedge(&mut self, from: InUse, shared: &mut Shared, now: Instant) {
+        if !self.roll.any_tried() {
+            self.trace.clear();
+        }
+        self.round_started = now;
+        self.hedge(from, shared, now);
+    }
+
+    /// Dials the next node beside the session in use; with none left, goes on with that session.
+    fn hedge(&mut self, mut from: InUse, shared: &mut Shared, now: Instant) {
+        let except: NodeId = from.session.node.id.clone();
+        match self.roll.candidate(Some(&except)).cloned() {
+            Some(node) => {
+                let to = self.dial(&node, Standing::Standby, shared, now);
+                self.state = State::Moving { from, to, ready: None };
+            }
+            None => {
+                from.suspected = None;
+                from.hedge_from = now + HEDGE_PAUSE;
+                self.state = State::Attached { on: from };
+            }
+        }
+    }
+
+    pub(super) fn moving_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        let State::Moving { from, to, ready } = &mut self.state else { return };
+        match ready {
+            Some(_) => self.decide(shared, now),
+            None if now > from.lost_due().min(to.started + ATTEMPT_TIME) + LATE => {
+                // We slept: neither is to blame yet.
+                from.quiet_since = now;
+                if now >= to.started + ATTEMPT_TIME {
+                    let attempt = to.attempt;
+                    self.failed(attempt, Failure::TimedOut, shared, now);
+                }
+            }
+            None if now >= from.lost_due() => self.lost(Failure::Silent, shared, now),
+            None if now >= to.started + ATTEMPT_TIME => {
+                let attempt = to.attempt;
+                self.failed(attempt, Failure::TimedOut, shared, now);
+            }
+            None => {}
+        }
+    }
+
+    /// The hedge is ready: does it win?
+    fn decide(&mut self, shared: &mut Shared, now: Instant) {
+        let State::Moving { from, to, ready: Some(ready) } = &self.state else { return };
+        if from.heard_at > *ready {
+            let (mut on, to) = (from.clone(), to.clone());
+            self.drop_session(&to, now);
+            self.roll.forget();
+            on.suspected = None;
+            on.hedge_from = now + HEDGE_PAUSE;
+            self.state = State::Attached { on };
+        } else if now >= from.heard_at + STILL_SILENT {
+            let (from, to) = (from.clone(), to.clone());
+            self.win(from, to, Failure::Silent, shared, now);
+        }
+    }
+
+    /// The hedge is used, and only then the first session let go.
+    fn win(&mut self, from: InUse, to: Session, failure: Failure, shared: &mut Shared, now: Instant) {
+        self.record(from.session.trial(Outcome::Failed(failure), now));
+        self.roll.demote(&from.session.node.id);
+        let lost = from.session.attempt;
+        self.attach(to, Standing::Standby, shared, now);
+        self.outputs.push_back(WalkOutput::Hang(lost));
+    }
+}
