@@ -2,7 +2,10 @@
 //!
 //! A stranger is answered only where a STUN check's integrity holds; everything else needs an address that passed one.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     count::Reason,
@@ -26,6 +29,11 @@ use crate::{
     },
 };
 
+/// SSRCs whose senders are remembered.
+const MAX_SENDERS: usize = 65_536;
+/// A pair in use from which nothing came for so long is given up for one that answers.
+const PATH_SILENCE: Duration = Duration::from_millis(300);
+
 impl Worker {
     /// Takes a datagram, wherever it landed.
     pub(super) fn datagram(&mut self, bytes: &mut [u8], from: SocketAddr, now: Instant) {
@@ -38,8 +46,52 @@ impl Worker {
             (Some(_), Some(Place::There(worker))) => {
                 self.parcel_to(worker, Contents::Datagram { from }, bytes, &[]);
             }
-            (Some(_), None) | (None, _) => self.counts.dropped(Reason::Stranger, 1),
+            (Some(kind @ (DatagramKind::Rtp | DatagramKind::Rtcp)), None) => {
+                self.stray(kind, bytes, from, now)
+            }
+            (Some(DatagramKind::Dtls), None) | (None, _) => self.counts.dropped(Reason::Stranger, 1),
         }
+    }
+
+    /// Media from an address that nobody has: a peer behind a NAT that gave it another one (RFC 8445 leaves that to
+    /// checks, which can take seconds). Whoever knows the SSRC tries to open it, a bounded number of times.
+    fn stray(&mut self, kind: DatagramKind, bytes: &mut [u8], from: SocketAddr, now: Instant) {
+        if self.trials.spend(now) && !self.follow(kind, bytes, from, now) {
+            for worker in 0..self.others.len() {
+                self.parcel_to(worker as WorkerId, Contents::Stray { from }, bytes, &[]);
+            }
+        }
+    }
+
+    /// Follows a peer of this worker to an address from which it sent something authentic. Whether its SSRC is known
+    /// here.
+    pub(super) fn follow(
+        &mut self,
+        kind: DatagramKind,
+        bytes: &mut [u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        let ssrc_at = if kind == DatagramKind::Rtp { 8 } else { 4 };
+        let Some(ssrc) = bytes.get(ssrc_at..ssrc_at + 4) else { return false };
+        let Some(&slot) = self.senders.get(&rtp::be32(ssrc, 0)) else { return false };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| matches!(peer.kind, PeerKind::Client { .. }))
+        else {
+            return true;
+        };
+        let before = peer.addr();
+        let Some(length) = peer.open(kind, bytes) else {
+            self.counts.dropped(Reason::NotAuthentic, 1);
+            return true;
+        };
+        peer.move_to(from);
+        self.settle(slot, before, from);
+        match kind {
+            DatagramKind::Rtp => self.opened_rtp(slot, &bytes[..length], now),
+            DatagramKind::Rtcp => self.opened_rtcp(slot, &bytes[..length], now),
+            DatagramKind::Stun | DatagramKind::Dtls => {}
+        }
+        true
     }
 
     /// A STUN check.
@@ -60,9 +112,13 @@ impl Worker {
         self.socket.send_to(&answer, from);
         peer.heard_at = now;
         let before = peer.addr();
-        if before.is_none() || (nominates && before != Some(from)) {
+        // A pair that is not nominated is followed only where the one in use went silent.
+        let is_silent = now.saturating_duration_since(peer.path_heard_at) >= PATH_SILENCE;
+        if before.is_none() || (before != Some(from) && (nominates || is_silent)) {
             peer.move_to(from);
             self.settle(slot, before, from);
+        } else if before == Some(from) {
+            peer.path_heard_at = now;
         }
         self.reachable(slot, now);
         self.proved(slot, now);
@@ -150,23 +206,36 @@ impl Worker {
     }
 
     fn rtp(&mut self, slot: usize, bytes: &mut [u8], now: Instant) {
+        match self.peers.get_mut(slot).and_then(|peer| peer.open(DatagramKind::Rtp, bytes)) {
+            Some(length) => self.opened_rtp(slot, &bytes[..length], now),
+            None => self.counts.dropped(Reason::NotAuthentic, 1),
+        }
+    }
+
+    fn opened_rtp(&mut self, slot: usize, packet: &[u8], now: Instant) {
+        let ssrc = rtp::be32(packet, 8);
+        self.remember(slot, ssrc);
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let Phase::Up { opener, .. } = &mut peer.phase else { return };
-        let Ok(length) = opener.open_rtp(bytes) else { return self.counts.dropped(Reason::NotAuthentic, 1) };
-        peer.heard_at = now;
-        match peer.publish(rtp::be32(bytes, 8)) {
-            Some((publish, home)) if home == self.id => self.publisher_rtp(publish, &bytes[..length], now),
-            Some((publish, home)) => self.parcel_to(home, Contents::Rtp(publish), &bytes[..length], &[]),
+        peer.heard(now);
+        match peer.publish(ssrc) {
+            Some((publish, home)) if home == self.id => self.publisher_rtp(publish, packet, now),
+            Some((publish, home)) => self.parcel_to(home, Contents::Rtp(publish), packet, &[]),
             None => self.counts.dropped(Reason::Unbound, 1),
         }
     }
 
     fn rtcp(&mut self, slot: usize, bytes: &mut [u8], now: Instant) {
-        let Some(peer) = self.peers.get_mut(slot) else { return };
-        let Phase::Up { opener, .. } = &mut peer.phase else { return };
-        let Ok(length) = opener.open_rtcp(bytes) else { return self.counts.dropped(Reason::NotAuthentic, 1) };
-        peer.heard_at = now;
-        let compound = &bytes[..length];
+        match self.peers.get_mut(slot).and_then(|peer| peer.open(DatagramKind::Rtcp, bytes)) {
+            Some(length) => self.opened_rtcp(slot, &bytes[..length], now),
+            None => self.counts.dropped(Reason::NotAuthentic, 1),
+        }
+    }
+
+    fn opened_rtcp(&mut self, slot: usize, compound: &[u8], now: Instant) {
+        self.remember(slot, rtp::be32(compound, 4));
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.heard(now);
+        }
         for message in messages(compound).map_while(Result::ok) {
             match &message {
                 Message::SenderReport { ssrc, .. } => self.sender_report(slot, *ssrc, compound, now),
@@ -179,6 +248,13 @@ impl Worker {
                 _ => {}
             }
             self.player_message(slot, &message, now);
+        }
+    }
+
+    /// Who sends with an SSRC: only what was authentic gets here.
+    fn remember(&mut self, slot: usize, ssrc: u32) {
+        if self.senders.get(&ssrc) != Some(&slot) && self.senders.len() < MAX_SENDERS {
+            self.senders.insert(ssrc, slot);
         }
     }
 

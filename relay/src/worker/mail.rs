@@ -107,6 +107,11 @@ pub enum Contents {
         /// Its sender.
         from: SocketAddr,
     },
+    /// Media from an address that nobody has.
+    Stray {
+        /// Its sender.
+        from: SocketAddr,
+    },
     /// To a stream's home: an opened RTP packet of a publish.
     Rtp(PublishId),
     /// To a stream's home: an opened RTCP compound of a publish's peer.

@@ -146,6 +146,7 @@ impl Worker {
             self.addresses.remove(&addr);
             self.tell_others(|| Mail::Address(addr, None));
         }
+        self.senders.retain(|_, sender| *sender != slot);
         for play in peer.plays.into_keys() {
             self.unplay(play, now);
         }

@@ -11,6 +11,7 @@ use crate::{
     media::departures::Departures,
     plane::{ClientTransport, IceCredentials, LinkTransport, PlayId, PublishId, TransportId},
     transport::{
+        DatagramKind,
         dtls::Association,
         srtp::{Opener, Sealer},
     },
@@ -29,6 +30,8 @@ pub struct Peer {
     pub phase: Phase,
     /// When something authentic last came.
     pub heard_at: Instant,
+    /// When something authentic last came from the address in use.
+    pub path_heard_at: Instant,
     /// When something was last sent, and how long a silence of ours may be.
     pub beat: Option<Beat>,
     /// Transport-wide numbers.
@@ -105,6 +108,7 @@ impl Peer {
             kind,
             phase,
             heard_at: now,
+            path_heard_at: now,
             beat,
             departures: Departures::new(now),
             carried: BTreeMap::new(),
@@ -127,6 +131,22 @@ impl Peer {
         match &mut self.phase {
             Phase::Unreachable => self.phase = Phase::Shaking { addr: to },
             Phase::Shaking { addr } | Phase::Up { addr, .. } => *addr = to,
+        }
+    }
+
+    /// Something authentic came from the address in use.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.path_heard_at = now;
+    }
+
+    /// Opens a packet of the peer in place; its length without what SRTP added. `None`: not authentic, or no keys yet.
+    pub fn open(&mut self, kind: DatagramKind, bytes: &mut [u8]) -> Option<usize> {
+        let Phase::Up { opener, .. } = &mut self.phase else { return None };
+        match kind {
+            DatagramKind::Rtp => opener.open_rtp(bytes).ok(),
+            DatagramKind::Rtcp => opener.open_rtcp(bytes).ok(),
+            DatagramKind::Stun | DatagramKind::Dtls => None,
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
     media::{clock::WallClock, history::PacketRef, player::Outcome, router::Router},
     plane::{PlayId, PublishId, TransportId},
     transport::{
+        DatagramKind,
         dtls::Identity,
         socket::{MediaSocket, RECEIVE_BATCH, ReceiveBatch},
     },
@@ -84,6 +85,32 @@ pub enum Place {
     There(WorkerId),
 }
 
+/// How often media of strangers is tried: each costs a decryption.
+pub struct Trials {
+    left: u32,
+    since: Instant,
+}
+
+impl Trials {
+    /// In each tenth of a second.
+    const EACH: u32 = 20;
+    const TIME: Duration = Duration::from_millis(100);
+
+    fn new(now: Instant) -> Self {
+        Self { left: Self::EACH, since: now }
+    }
+
+    /// Whether one more may be tried now.
+    pub fn spend(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= Self::TIME {
+            *self = Self::new(now);
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -110,6 +137,9 @@ pub struct Worker {
     pub(super) play_of: BTreeMap<PlayId, (usize, usize)>,
     pub(super) ufrags: HashMap<String, usize>,
     pub(super) addresses: HashMap<SocketAddr, Place>,
+    /// Transports' slots by the SSRCs with which their peers send.
+    pub(super) senders: HashMap<u32, usize>,
+    pub(super) trials: Trials,
     pub(super) publishers: BTreeMap<PublishId, Publisher>,
     pub(super) router: Router,
     pub(super) streams: Slots<Stream>,
@@ -171,6 +201,8 @@ impl Worker {
             play_of: BTreeMap::new(),
             ufrags: HashMap::new(),
             addresses: HashMap::new(),
+            senders: HashMap::new(),
+            trials: Trials::new(now),
             publishers: BTreeMap::new(),
             router: Router::default(),
             streams: Slots::default(),
@@ -324,6 +356,11 @@ impl Worker {
     fn open_parcel(&mut self, mut parcel: Parcel, now: Instant) {
         match parcel.contents {
             Contents::Datagram { from } => self.datagram(parcel.bytes(), from, now),
+            Contents::Stray { from } => {
+                if let Some(kind) = DatagramKind::of(parcel.bytes()) {
+                    let _ = self.follow(kind, parcel.bytes(), from, now);
+                }
+            }
             Contents::Rtp(publish) => self.publisher_rtp(publish, parcel.bytes(), now),
             Contents::Rtcp(publish) => self.publisher_rtcp(publish, parcel.bytes(), now),
             Contents::Feedback(publish) => self.carry_feedback(publish, parcel.bytes(), now),

@@ -103,7 +103,9 @@ fn a_player_that_comes_later_makes_the_publisher_hear_a_keyframe_request() {
     let mut scene = Scene::new(1);
     let mut publisher = scene.publisher(DtlsRole::Client, Claim::of_epoch(1));
     publisher.send_frame(false, 1, 1);
-    scene.event("the publisher's first packet", |event| matches!(event, PlaneEvent::PublishFlow { flowing: true, .. }));
+    scene.event("the publisher's first packet", |event| {
+        matches!(event, PlaneEvent::PublishFlow { flowing: true, .. })
+    });
     let _player = scene.player(DtlsRole::Client, None);
     publisher.wait("a picture loss indication", |got| match got {
         Got::Rtcp(compound) => compound.windows(2).any(|bytes| bytes == [0x81, 206]).then_some(()),
@@ -185,6 +187,33 @@ fn garbage_of_every_kind_disturbs_no_session() {
     }
 }
 
+/// The publisher's NAT gives it another address: whatever it sends next, a check or media, comes from there.
+fn a_publisher_moves(first_from_there: impl Fn(&Scene, &mut Client)) {
+    let mut scene = Scene::new(3);
+    let mut publisher = scene.publisher(DtlsRole::Client, Claim::of_epoch(1));
+    let mut player = scene.player(DtlsRole::Client, None);
+    start(&mut publisher, &mut [&mut player]);
+    publisher.peer.socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    publisher.peer.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    first_from_there(&scene, &mut publisher);
+    publisher.send_frame(false, 1, 1);
+    assert_eq!(player.marks(1)[0].1, 1);
+    publisher.wait("something for the publisher at its new address", |_| Some(()));
+}
+
+#[test]
+fn a_publisher_whose_address_changes_is_followed_by_its_check() {
+    a_publisher_moves(|scene, publisher| {
+        publisher.peer.check.send(&publisher.peer.socket, &scene.identity).unwrap();
+        publisher.wait_for_check();
+    });
+}
+
+#[test]
+fn a_publisher_whose_address_changes_is_followed_by_its_media() {
+    a_publisher_moves(|_, _| ());
+}
+
 #[test]
 fn closing_a_transport_says_goodbye_and_forgets_it() {
     let mut scene = Scene::new(1);
@@ -231,7 +260,9 @@ fn a_link_carries_a_stream_to_a_player_of_another_relay() {
     let mut publisher = origin.publisher(DtlsRole::Client, Claim::of_epoch(1));
     // Who never sent anything is not asked for a keyframe.
     publisher.send_frame(false, 1, 1);
-    origin.event("the publisher's first packet", |event| matches!(event, PlaneEvent::PublishFlow { flowing: true, .. }));
+    origin.event("the publisher's first packet", |event| {
+        matches!(event, PlaneEvent::PublishFlow { flowing: true, .. })
+    });
     crate::link::join(&mut origin, &mut edge);
     let mut player = edge.player(DtlsRole::Client, None);
     let heard = publisher.wait("the keyframe request of a player two hops away", |got| match got {

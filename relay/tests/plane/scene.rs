@@ -208,6 +208,12 @@ impl Client {
         self.peer.socket.send_to(&sealed, self.peer.check.remote).unwrap();
     }
 
+    /// Waits for the answer to a check.
+    pub fn wait_for_check(&mut self) {
+        let mut buffer = [0; 2_048];
+        while self.peer.socket.recv_from(&mut buffer).is_ok() && buffer[0] > 3 {}
+    }
+
     /// The next thing that arrives; `None` after a fifth of a second of silence.
     pub fn receive(&mut self) -> Option<Got> {
         let mut buffer = [0; 2_048];

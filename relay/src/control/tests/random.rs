@@ -11,6 +11,7 @@ use super::super::{
     finding::FIND_WITHIN,
     message::{LinkTrack, PeerMessage},
     peers::{LinkKeys, LinkUp},
+    streams::{Stream, Waiter},
 };
 use super::net::{node, peer_offer, stream, token, track};
 use crate::plane::{PlaneEvent, PlayId, PublishId, TransportEnd, TransportId};
@@ -204,6 +205,12 @@ impl Chaos {
             let subscriptions = core.subscriptions.values().filter(|of| *of == key).count();
             assert!(subscriptions <= 1, "more than one subscription of a stream");
         }
+        let peers = |entry: &Stream| {
+            let waits = entry.waiters.iter().filter(|waiter| matches!(waiter, Waiter::Peer { .. }));
+            entry.feeds.len() + waits.count()
+        };
+        let fed: usize = core.streams.values().map(peers).sum();
+        assert_eq!(fed, core.fed.len(), "each subscription of a peer is there once");
         for (link, id) in core.fed.keys() {
             assert!(core.links.contains_key(link), "subscription {id} of a link that is gone");
         }
