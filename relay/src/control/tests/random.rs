@@ -70,7 +70,7 @@ impl Chaos {
                 let path = (0..step.c % 4)
                     .map(|n| Self::peer(n.wrapping_add(step.a)).id)
                     .chain(self.core.links.get(&link).map(|link| link.node.id.clone()));
-                PeerMessage::Subscribe { id: u64::from(step.c), stream, path: path.collect() }
+                PeerMessage::Subscribe { id: u64::from(step.c % 4), stream, path: path.collect() }
             }
             1 => {
                 let info = super::super::TrackInfo {
@@ -82,7 +82,7 @@ impl Chaos {
                 PeerMessage::Subscribed { id, claim, origin, tracks: vec![track] }
             }
             2 => PeerMessage::NotHere { id, reason: String::new() },
-            3 => PeerMessage::Unsubscribe { id: u64::from(step.c) },
+            3 => PeerMessage::Unsubscribe { id: u64::from(step.c % 4) },
             4 => PeerMessage::Unpublished { id },
             5 => PeerMessage::Announce { stream, claim, origin },
             6 => PeerMessage::Withdraw { stream, claim },
