@@ -14,7 +14,7 @@ use waystation_proto::{NodeRef, StreamKey};
 
 use crate::{
     config::PlayConfig,
-    engine::{Commands, PlayId},
+    engine::{Command, Commands, PlayId},
     machine::AttemptId,
     media::{Gap, GapMeter, JitterBuffer, Kind, ReceivedSample, RtpPacket},
 };
@@ -33,7 +33,7 @@ pub struct PlayerStats {
     /// Their payloads.
     pub bytes: u64,
     /// Frames and Opus packets handed out by [`Player::recv_sample`].
-    pub samples: u64,
+    pub frames: u64,
     /// Packets that never came in time, as [`Player::recv_sample`] found.
     pub lost: u64,
     /// Packets that were asked for again.
@@ -107,7 +107,7 @@ impl Player {
     pub fn stats(&self) -> PlayerStats {
         let mut stats = self.inlet.state().stats.clone();
         for buffer in self.buffers.values().map(JitterBuffer::stats) {
-            stats.samples += buffer.samples;
+            stats.frames += buffer.samples;
             stats.lost += buffer.lost;
         }
         stats
@@ -115,18 +115,20 @@ impl Player {
 
     /// Asks for a keyframe, for an app whose decoder has lost its way.
     pub fn request_keyframe(&self) {
-        self.commands.request_keyframe(self.id);
+        self.commands.post(Command::RequestKeyframe { id: self.id, key: self.key.clone() });
     }
 
-    /// Stops playing (PLAY-8). The event `NoPlay` tells when it is done.
-    pub fn stop(self) {
-        drop(self);
+    /// Stops playing (PLAY-8). Returns when `NoPlay` was told.
+    pub async fn stop(self) {
+        let (id, key) = (self.id, self.key.clone());
+        self.commands.until_ended(|ended| Command::StopPlaying { id, key, ended: Some(ended) }).await;
     }
 }
 
 impl Drop for Player {
     fn drop(&mut self) {
-        self.commands.stop_playing(self.id);
+        let key = self.key.clone();
+        self.commands.post(Command::StopPlaying { id: self.id, key, ended: None });
     }
 }
 

@@ -15,7 +15,8 @@ use tokio::sync::{
 use waystation_proto::StreamKey;
 
 use crate::{
-    engine::{Commands, PublicationId},
+    engine::{Command, Commands, PublicationId},
+    machine::AttemptId,
     media::{Codec, Kind, OutgoingTrack, RtpPacket, Sample, WriteError},
     peer::PublishedTrack,
 };
@@ -53,8 +54,8 @@ impl Publisher {
     ///
     /// # Errors
     /// [`WriteError`] when it is no media of that track, or the publisher has ended.
-    pub fn write_sample(&self, kind: Kind, sample: &Sample) -> Result<Written, WriteError> {
-        self.outlet.write(kind, |track| track.write_sample(sample))
+    pub fn write_sample(&self, kind: Kind, sample: Sample) -> Result<Written, WriteError> {
+        self.outlet.write(kind, |track| track.write_sample(&sample))
     }
 
     /// Sends an RTP packet of the track's codec: payload type and SSRC may be any, they are replaced. Never waits.
@@ -71,15 +72,17 @@ impl Publisher {
         self.outlet.keyframe.notified().await;
     }
 
-    /// Stops publishing: the stream leaves the room (PUB-10). The event `NoPublish` tells when it is done.
-    pub fn stop(self) {
-        drop(self);
+    /// Stops publishing: the stream leaves the room (PUB-10). Returns when `NoPublish` was told.
+    pub async fn stop(self) {
+        let (id, key) = (self.id, self.key.clone());
+        self.commands.until_ended(|ended| Command::StopPublishing { id, key, ended: Some(ended) }).await;
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.commands.stop_publishing(self.id);
+        let key = self.key.clone();
+        self.commands.post(Command::StopPublishing { id: self.id, key, ended: None });
     }
 }
 
@@ -101,7 +104,7 @@ enum Route {
     /// No session is active.
     Nowhere,
     /// To the active session.
-    To(mpsc::Sender<RtpPacket>),
+    To(AttemptId, mpsc::Sender<RtpPacket>),
     /// The publisher has ended.
     Ended,
 }
@@ -130,21 +133,25 @@ impl Outlet {
     }
 
     /// Media goes to this session from now on, from a keyframe on.
-    pub(crate) fn route_to(&self, session: mpsc::Sender<RtpPacket>) {
+    pub(crate) fn route_to(&self, attempt: AttemptId, session: mpsc::Sender<RtpPacket>) {
         let mut state = self.state();
-        if !matches!(state.route, Route::Ended) {
-            state.route = Route::To(session);
-            state.interrupt();
+        match state.route {
+            Route::Nowhere | Route::To(..) => {
+                state.route = Route::To(attempt, session);
+                state.interrupt();
+            }
+            Route::Ended => return,
         }
         drop(state);
         self.want_keyframe();
     }
 
-    /// No session is active.
-    pub(crate) fn route_nowhere(&self) {
+    /// This session has ended.
+    pub(crate) fn leave(&self, attempt: AttemptId) {
         let mut state = self.state();
-        if !matches!(state.route, Route::Ended) {
-            state.route = Route::Nowhere;
+        match state.route {
+            Route::To(active, _) if active == attempt => state.route = Route::Nowhere,
+            Route::Nowhere | Route::To(..) | Route::Ended => {}
         }
     }
 
@@ -169,7 +176,7 @@ impl Outlet {
         let track = tracks.get_mut(&kind).ok_or(WriteError::NoTrack(kind))?;
         let session = match route {
             Route::Nowhere => return Ok(Written::Dropped),
-            Route::To(session) => session.clone(),
+            Route::To(_, session) => session.clone(),
             Route::Ended => return Err(WriteError::Ended),
         };
         let packets = packetise(track)?;
@@ -210,7 +217,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::{Outlet, Written};
-    use crate::media::{Codec, Kind, Sample, VideoCodec, WriteError};
+    use crate::{
+        machine::AttemptId,
+        media::{Codec, Kind, Sample, VideoCodec, WriteError},
+    };
 
     fn write(outlet: &Outlet, keyframe: bool) -> Result<Written, WriteError> {
         let data = Bytes::from(vec![u8::from(!keyframe); 3_000]);
@@ -223,12 +233,13 @@ mod tests {
         let outlet = Outlet::new([Codec::Video(VideoCodec::Vp8)]);
         assert_eq!(write(&outlet, true), Ok(Written::Dropped));
         let (first, mut at_first) = mpsc::channel(100);
-        outlet.route_to(first);
+        outlet.route_to(AttemptId(1), first);
         assert_eq!(write(&outlet, false), Ok(Written::Dropped));
         assert_eq!(write(&outlet, true), Ok(Written::Sent));
         assert_eq!(write(&outlet, false), Ok(Written::Sent));
         let (second, mut at_second) = mpsc::channel(100);
-        outlet.route_to(second);
+        outlet.route_to(AttemptId(2), second);
+        outlet.leave(AttemptId(1));
         assert_eq!(write(&outlet, false), Ok(Written::Dropped));
         assert_eq!(write(&outlet, true), Ok(Written::Sent));
         let last = std::iter::from_fn(|| at_first.try_recv().ok()).last().expect("two frames");
@@ -243,7 +254,7 @@ mod tests {
         // PUB-6
         let outlet = Outlet::new([Codec::Video(VideoCodec::Vp8)]);
         let (session, mut received) = mpsc::channel(4);
-        outlet.route_to(session);
+        outlet.route_to(AttemptId(1), session);
         assert_eq!(write(&outlet, true), Ok(Written::Sent));
         assert_eq!(write(&outlet, false), Ok(Written::Dropped));
         while received.try_recv().is_ok() {}

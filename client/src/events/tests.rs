@@ -10,8 +10,8 @@ use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 use waystation_proto::{
     Claim, NodeId, NodeRef,
     v1::{
-        ClientEvent, EventWelcome, NodeEvent, SessionClosed, SessionPhase, SessionState, client_event::Event as Ask,
-        node_event::Event as Tell,
+        ClientEvent, EventWelcome, NodeEvent, SessionClosed, SessionPhase, SessionState,
+        client_event::Event as Ask, node_event::Event as Tell,
     },
 };
 
@@ -37,7 +37,7 @@ async fn ask(socket: &mut WebSocketStream<TcpStream>) -> Ask {
         let Message::Binary(bytes) = socket.next().await.unwrap().unwrap() else { continue };
         match ClientEvent::decode(bytes).unwrap().event.unwrap() {
             Ask::Ping(_) => {}
-            ask => return ask,
+            ask @ (Ask::Watch(_) | Ask::Activate(_)) => return ask,
         }
     }
 }

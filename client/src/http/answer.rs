@@ -6,6 +6,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use waystation_proto::ErrorCode;
 
+use crate::machine::Failure;
+
 /// Longest answer read.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 10;
 
@@ -60,18 +62,21 @@ impl OpenError {
     pub(super) fn of_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() { Self::TimedOut } else { Self::Unreachable(innermost(&error)) }
     }
+}
 
-    /// Whether a node was there and answered: then the network works (PUB-2).
-    pub(crate) fn answered(&self) -> bool {
-        match self {
-            Self::BadAddress(_) | Self::Unreachable(_) | Self::TimedOut => false,
-            Self::NotHere(_)
-            | Self::HigherClaim(_)
-            | Self::TokenRefused(_)
-            | Self::Busy { .. }
-            | Self::Redirected
-            | Self::Refused { .. }
-            | Self::BadAnswer(_) => true,
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Unreachable(why) => Self::Unreachable(why),
+            OpenError::BadAddress(_) => Self::Unreachable(error.to_string()),
+            OpenError::TimedOut => Self::TimedOut,
+            OpenError::NotHere(_) => Self::NotHere,
+            OpenError::HigherClaim(_) => Self::HigherClaim,
+            OpenError::TokenRefused(why) => Self::TokenRefused(why),
+            OpenError::Busy { .. }
+            | OpenError::Redirected
+            | OpenError::Refused { .. }
+            | OpenError::BadAnswer(_) => Self::Refused(error.to_string()),
         }
     }
 }

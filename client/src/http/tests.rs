@@ -10,6 +10,7 @@ use tokio::{
 use waystation_proto::{Health, Load, Node, NodeId, NodeRef, RoomId, StreamId, StreamKey, token::Action};
 
 use super::{MAX_BODY_BYTES, NodeHttp, OpenError, OpenRequest, Opened};
+use crate::machine::Failure;
 
 /// Takes one request, answers with these bytes and returns the request.
 async fn node(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
@@ -87,7 +88,9 @@ async fn a_session_is_opened_with_the_headers_of_an_sdk_and_closed_at_its_resour
 #[tokio::test]
 async fn each_refusal_is_told_apart() {
     // PUB-5, PLAY-3, GO-6
-    let problem = |kind: &str, code: &str| format!(r#"{{"type":"urn:waystation:problem:{kind}","detail":"why"{code}}}"#);
+    let problem = |kind: &str, code: &str| {
+        format!(r#"{{"type":"urn:waystation:problem:{kind}","detail":"why"{code}}}"#)
+    };
     let why = || "why".to_owned();
     let busy = |seconds: Option<u64>| OpenError::Busy { retry_after: seconds.map(Duration::from_secs) };
     for (status, headers, body, expected) in [
@@ -99,12 +102,17 @@ async fn each_refusal_is_told_apart() {
         ("503 Unavailable", "Retry-After: 2\r\n", problem("unavailable", ""), busy(Some(2))),
         ("503 Unavailable", "Retry-After: 999999\r\n", String::new(), busy(Some(60))),
         ("503 Unavailable", "", "<html>".into(), busy(None)),
-        ("307 Temporary Redirect", "Location: http://127.0.0.1:1/whip/r/s\r\n", String::new(), OpenError::Redirected),
+        (
+            "307 Temporary Redirect",
+            "Location: http://127.0.0.1:1/whip/r/s\r\n",
+            String::new(),
+            OpenError::Redirected,
+        ),
         ("500 Oops", "", "not json".into(), OpenError::Refused { status: 500, detail: String::new() }),
     ] {
         let error = open(response(status, headers, &body)).await.unwrap_err();
         assert_eq!(error, expected, "{status} {body}");
-        assert!(error.answered());
+        assert!(Failure::from(error).is_answer());
     }
 }
 
@@ -135,5 +143,5 @@ async fn a_node_that_is_gone_is_unreachable_and_did_not_answer() {
     drop(listener);
     let error = NodeHttp::new().unwrap().open(request(addr)).await.unwrap_err();
     assert!(matches!(error, OpenError::Unreachable(_)), "{error}");
-    assert!(!error.answered());
+    assert!(!Failure::from(error).is_answer());
 }

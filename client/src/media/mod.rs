@@ -17,12 +17,13 @@ use std::{fmt, str::FromStr, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use assemble::{AssembleError, assemble};
-pub use gap::{Gap, GapMeter};
-pub use jitter::{JitterBuffer, JitterStats};
-pub use keyframe::starts_keyframe;
-pub use nack::NackTracker;
-pub use outgoing::{OutgoingTrack, WriteError};
+pub(crate) use assemble::assemble;
+pub(crate) use gap::{Gap, GapMeter};
+pub(crate) use jitter::JitterBuffer;
+pub(crate) use keyframe::starts_keyframe;
+pub(crate) use nack::NackTracker;
+pub(crate) use outgoing::OutgoingTrack;
+pub use outgoing::WriteError;
 
 /// What a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -230,7 +230,8 @@ impl Connection {
         self.pump(now);
     }
 
-    fn feed_back(&mut self, packet: Box<dyn rtc::rtcp::Packet>, now: Instant) {
+    /// Sends the node an RTCP packet.
+    pub(super) fn feed_back(&mut self, packet: Box<dyn rtc::rtcp::Packet>, now: Instant) {
         let Some(id) = self.inner.get_receivers().next() else { return };
         let Some(mut receiver) = self.inner.rtp_receiver(id) else { return };
         if let Err(error) = receiver.write_rtcp(now, vec![packet]) {

@@ -2,6 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,18 +33,15 @@ const MAX_DATAGRAM_BYTES: usize = 2048;
 /// Datagrams or packets handled before the others get a turn.
 const BURST: usize = 64;
 
-/// Signs of life are reported this often at most.
-const HEARD_INTERVAL: Duration = Duration::from_millis(10);
-
 /// What a peer connection tells its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerReport {
     /// ICE and DTLS are up.
     Up,
+    /// The node's answer cannot be used; the last report.
+    BadAnswer(String),
     /// It has failed or was closed by the node; the last report.
     Down,
-    /// Something authentic came at that time.
-    Heard(Instant),
     /// The node asks for a keyframe.
     KeyframeWanted,
     /// That many packets were asked for again.
@@ -56,6 +57,7 @@ enum Request {
 #[derive(Debug)]
 pub(crate) struct Peer {
     offer: String,
+    heard: Arc<Heard>,
     requests: mpsc::Sender<Request>,
     packets: mpsc::Sender<RtpPacket>,
 }
@@ -76,14 +78,20 @@ impl Peer {
         let (connection, offer) = Connection::offer(direction, local, Instant::now())?;
         let (requests, requests_out) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let (packets, packets_out) = mpsc::channel(MAX_QUEUED_PACKETS);
-        let task = Task { connection, socket, sinks, heard_reported: None };
+        let heard = Arc::new(Heard::new(Instant::now()));
+        let task = Task { connection, socket, sinks, heard: heard.clone() };
         tokio::spawn(task.run(requests_out, packets_out));
-        Ok(Self { offer, requests, packets })
+        Ok(Self { offer, heard, requests, packets })
     }
 
     /// The offer to send to the node.
     pub(crate) fn offer(&self) -> &str {
         &self.offer
+    }
+
+    /// When the last authentic packet came. Every packet counts, so this is read and not told.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.heard.get()
     }
 
     /// Gives it the node's answer.
@@ -101,6 +109,32 @@ impl Peer {
     /// Where packets to send go in.
     pub(crate) fn packets(&self) -> mpsc::Sender<RtpPacket> {
         self.packets.clone()
+    }
+}
+
+/// When something authentic came last.
+#[derive(Debug)]
+struct Heard {
+    start: Instant,
+    /// Nanoseconds since then; 0 is never.
+    after_ns: AtomicU64,
+}
+
+impl Heard {
+    fn new(start: Instant) -> Self {
+        Self { start, after_ns: AtomicU64::new(0) }
+    }
+
+    fn set(&self, at: Instant) {
+        let after = u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
+        self.after_ns.store(after.max(1), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Instant> {
+        match self.after_ns.load(Ordering::Relaxed) {
+            0 => None,
+            after => Some(self.start + Duration::from_nanos(after)),
+        }
     }
 }
 
@@ -125,7 +159,7 @@ struct Task {
     connection: Connection,
     socket: UdpSocket,
     sinks: Sinks,
-    heard_reported: Option<Instant>,
+    heard: Arc<Heard>,
 }
 
 impl Task {
@@ -143,8 +177,7 @@ impl Task {
                 request = requests.recv() => match request {
                     Some(Request::Answer(sdp)) => {
                         if let Err(error) = self.connection.accept_answer(&sdp, Instant::now()) {
-                            tracing::warn!(%error, "peer connection");
-                            (self.sinks.report)(PeerReport::Down);
+                            (self.sinks.report)(PeerReport::BadAnswer(error.to_string()));
                             break;
                         }
                     }
@@ -187,20 +220,12 @@ impl Task {
                     (self.sinks.report)(PeerReport::Down);
                     return false;
                 }
-                Output::Heard(at) => self.heard(at),
+                Output::Heard(at) => self.heard.set(at),
                 Output::KeyframeWanted => (self.sinks.report)(PeerReport::KeyframeWanted),
                 Output::Media(packet) => (self.sinks.media)(packet, Instant::now()),
                 Output::Nacked(count) => (self.sinks.report)(PeerReport::Nacked(count)),
             }
         }
         true
-    }
-
-    fn heard(&mut self, at: Instant) {
-        let due = self.heard_reported.is_none_or(|last| at.saturating_duration_since(last) >= HEARD_INTERVAL);
-        if due {
-            self.heard_reported = Some(at);
-            (self.sinks.report)(PeerReport::Heard(at));
-        }
     }
 }

@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use rtc::rtcp::receiver_report::ReceiverReport;
 
 use super::{
+    Direction, Peer, PeerReport, PublishedTrack, Sinks,
     connection::{Connection, Output},
-    offer::{Direction, PublishedTrack},
 };
 use crate::media::{Codec, JitterBuffer, OutgoingTrack, RtpPacket, Sample, VideoCodec};
 
@@ -52,11 +53,10 @@ impl Pair {
             let mut moved = false;
             while let Some(output) = self.sdk.poll_output() {
                 moved = true;
-                match output {
-                    Output::Transmit { datagram, .. } => {
-                        self.node.handle_datagram(self.sdk_addr, datagram, now)
-                    }
-                    fact => self.facts.push(fact),
+                if let Output::Transmit { datagram, .. } = output {
+                    self.node.handle_datagram(self.sdk_addr, datagram, now);
+                } else {
+                    self.facts.push(output);
                 }
             }
             while let Some(output) = self.node.poll_output() {
@@ -207,7 +207,12 @@ fn a_keyframe_request_reaches_the_publisher_and_an_empty_report_is_heard() {
     pair.node.request_keyframe(now);
     pair.settle(now);
     assert!(pair.facts.iter().any(|fact| matches!(fact, Output::KeyframeWanted)));
-    assert!(pair.facts.iter().any(|fact| matches!(fact, Output::Heard(at) if *at == now)));
+    pair.facts.clear();
+    let later = now + Duration::from_millis(50);
+    pair.node.feed_back(Box::new(ReceiverReport { ssrc: 1, ..ReceiverReport::default() }), later);
+    pair.settle(later);
+    assert!(pair.facts.iter().any(|fact| matches!(fact, Output::Heard(at) if *at == later)));
+    assert!(!pair.facts.iter().any(|fact| matches!(fact, Output::KeyframeWanted)));
 }
 
 #[test]
@@ -227,4 +232,73 @@ fn garbage_is_neither_heard_nor_a_reason_to_end() {
     while let Some(output) = pair.sdk.poll_output() {
         assert!(matches!(output, Output::Transmit { .. }), "{output:?}");
     }
+}
+
+/// A node's end on a real socket: answers the offer, and sends back what it receives.
+fn echo_node(offer: &str, socket: tokio::net::UdpSocket) -> String {
+    let local = socket.local_addr().unwrap();
+    let (mut node, answer) = Connection::answer(&play(), offer, local, Instant::now());
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        let mut media = 0;
+        loop {
+            while let Some(output) = node.poll_output() {
+                match output {
+                    Output::Transmit { to, datagram } => drop(socket.send_to(&datagram, to).await),
+                    Output::Media(_) => {
+                        media += 1;
+                        if media == 3 {
+                            node.request_keyframe(Instant::now());
+                        }
+                    }
+                    Output::Down => return,
+                    Output::Up | Output::Heard(_) | Output::KeyframeWanted | Output::Nacked(_) => {}
+                }
+            }
+            let due = node.poll_timeout().unwrap_or_else(|| Instant::now() + STEP);
+            tokio::select! {
+                Ok((bytes, from)) = socket.recv_from(&mut buffer) => {
+                    node.handle_datagram(from, buffer[..bytes].into(), Instant::now());
+                }
+                () = tokio::time::sleep_until(due.into()) => node.handle_timeout(Instant::now()),
+            }
+        }
+    });
+    answer
+}
+
+#[tokio::test]
+async fn a_peer_connects_over_a_socket_sends_and_hears_what_it_is_asked() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let sinks = Sinks {
+        report: Box::new(move |told| report.send(told).unwrap_or_default()),
+        media: Box::new(|_, _| {}),
+    };
+    let started = Instant::now();
+    let peer = Peer::start(&Direction::Publish(tracks(100)), socket.local_addr().unwrap(), sinks).unwrap();
+    assert!(peer.offer().contains("typ host"), "{}", peer.offer());
+    peer.answer(echo_node(peer.offer(), socket));
+    while reports.recv().await != Some(PeerReport::Up) {}
+    eprintln!("up after {:?}", started.elapsed());
+    let mut video = OutgoingTrack::new(Codec::Video(VideoCodec::Vp8), 102, 0, 0);
+    let packets = peer.packets();
+    for packet in video.write_sample(&Sample { data: frame(0), timestamp: Duration::ZERO }).unwrap() {
+        packets.send(packet).await.unwrap();
+    }
+    while reports.recv().await.expect("a request for a keyframe") != PeerReport::KeyframeWanted {}
+    assert!(peer.heard().is_some_and(|at| at > started));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_takes_the_peer_down() {
+    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let sinks = Sinks {
+        report: Box::new(move |told| report.send(told).unwrap_or_default()),
+        media: Box::new(|_, _| {}),
+    };
+    let peer = Peer::start(&play(), addr(9), sinks).unwrap();
+    peer.answer("v=0".into());
+    assert!(matches!(reports.recv().await, Some(PeerReport::BadAnswer(_))));
+    assert_eq!(reports.recv().await, None);
 }

@@ -3,10 +3,12 @@
 //! Invariant: every call has a deadline, and a failure is either a coordinator's word ([`CallError::Refused`]), which
 //! another would repeat, or something that another coordinator or a later call may mend.
 
+mod wire;
+
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use thiserror::Error;
 use tonic::{
@@ -14,9 +16,13 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use waystation_proto::{
-    Node, Refusal,
+    Refusal,
     v1::{self, room_service_client::RoomServiceClient},
 };
+
+pub(crate) use wire::{login, plan_of_play, plan_of_publish, proof, report};
+
+use crate::machine::{CallFailure, Told};
 
 /// For the TCP, TLS and HTTP/2 handshakes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,33 +70,46 @@ pub(crate) struct ConnectEvents {
 }
 
 impl ConnectEvents {
-    /// The next event. After an error, or `None`, the connection is over.
-    pub(crate) async fn next(&mut self) -> Result<Option<v1::ConnectEvent>, CallError> {
-        self.inner.message().await.map_err(|status| judge(&self.url, status))
+    /// The next event that means something here. After an error, or `None`, the connection is over.
+    pub(crate) async fn next(&mut self) -> Result<Option<Told>, CallError> {
+        while let Some(event) = self.inner.message().await.map_err(|status| judge(&self.url, status))? {
+            match wire::told(event) {
+                Ok(Some(told)) => return Ok(Some(told)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(url = self.url, %error, "an event of the coordinator is left out")
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl From<CallError> for CallFailure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::Refused(refusal.code),
+            CallError::NotConnected => Self::NotConnected,
+            CallError::Failed { .. } => Self::Failed,
+        }
     }
 }
 
 impl Coordinator {
-    /// Reaches a coordinator.
-    pub(crate) async fn reach(url: &str) -> Result<Self, CallError> {
-        let failed = |why: String| CallError::Failed { url: url.to_owned(), why };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| failed(error.to_string()))?;
+    /// A coordinator at an address. It is reached with the first call, and again after its connection broke.
+    pub(crate) fn at(url: &str) -> Result<Self, CallError> {
+        let bad =
+            |why: tonic::transport::Error| CallError::Failed { url: url.to_owned(), why: innermost(&why) };
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(bad)?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        let channel = connecting.await.map_err(|_elapsed| failed("no answer in time".into()))?;
-        let channel = channel.map_err(|error| failed(innermost(&error)))?;
-        let client = RoomServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let client =
+            RoomServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Self { url: url.to_owned(), client })
-    }
-
-    /// Its address.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CallError> {
@@ -178,7 +197,10 @@ fn judge(url: &str, status: Status) -> CallError {
 }
 
 fn status_text(status: &Status) -> String {
-    format!("{}: {}", status.code(), status.message())
+    match status.source() {
+        Some(source) => innermost(source),
+        None => format!("{}: {}", status.code(), status.message()),
+    }
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
@@ -186,16 +208,4 @@ fn innermost(error: &dyn std::error::Error) -> String {
         Some(source) => innermost(source),
         None => error.to_string(),
     }
-}
-
-/// The nodes that can be used; one that cannot be understood is left out.
-pub(crate) fn nodes(wire: Vec<v1::Node>) -> Vec<Node> {
-    let known = |node: v1::Node| match Node::try_from(node) {
-        Ok(node) => Some(node),
-        Err(error) => {
-            tracing::warn!(%error, "a node of the list is left out");
-            None
-        }
-    };
-    wire.into_iter().filter_map(known).collect()
 }

@@ -1,5 +1,7 @@
 //! A coordinator that answers as it is told to.
 
+use std::time::Duration;
+
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
@@ -11,7 +13,8 @@ use waystation_proto::{
     },
 };
 
-use super::{CallError, Coordinator, nodes};
+use super::{CallError, Coordinator, wire::nodes};
+use crate::machine::Told;
 
 struct Fake;
 
@@ -67,7 +70,7 @@ async fn coordinator() -> Coordinator {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serve = Server::builder().add_service(RoomServiceServer::new(Fake));
     tokio::spawn(serve.serve_with_incoming(TcpListenerStream::new(listener)));
-    Coordinator::reach(&url).await.unwrap()
+    Coordinator::at(&url).unwrap()
 }
 
 #[tokio::test]
@@ -88,8 +91,8 @@ async fn a_connection_gives_its_events_and_then_its_end() {
     let coordinator = coordinator().await;
     let request = v1::ConnectRequest { connection: 9, ..v1::ConnectRequest::default() };
     let mut events = coordinator.connect(request).await.unwrap();
-    let event = events.next().await.unwrap().unwrap().event.unwrap();
-    assert_eq!(event, v1::connect_event::Event::TryOther(v1::TryOther { within_ms: 9 }));
+    let told = events.next().await.unwrap().unwrap();
+    assert_eq!(told, Told::TryOther { within: Duration::from_millis(9) });
     assert!(matches!(events.next().await, Err(CallError::Failed { .. })));
 }
 
@@ -108,7 +111,8 @@ async fn a_coordinator_that_is_gone_fails_at_once() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for bad in [url.as_str(), "nonsense", ""] {
-        assert!(matches!(Coordinator::reach(bad).await, Err(CallError::Failed { .. })), "{bad}");
+        let called = async { Coordinator::at(bad)?.beat(v1::BeatRequest::default()).await };
+        assert!(matches!(called.await, Err(CallError::Failed { .. })), "{bad}");
     }
 }
 
