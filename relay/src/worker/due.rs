@@ -37,7 +37,7 @@ impl Worker {
         self.progress(slot, progress, now);
         if beats {
             self.beat(slot, now);
-            self.arm_peer(slot);
+            self.arm_peer(slot, now);
         }
     }
 

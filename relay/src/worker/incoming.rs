@@ -12,7 +12,7 @@ use super::{
     mail::{Contents, Mail},
     peer::{PeerKind, Phase},
     routes::{WorkerId, worker_of},
-    run::{Place, Timer, Worker},
+    run::{MIN_TIMER, Place, Timer, Worker},
 };
 use crate::{
     media::{
@@ -130,9 +130,9 @@ impl Worker {
         let id = self.id;
         if let Some(before) = before {
             self.addresses.remove(&before);
-            self.tell_others(|| Mail::Address(before, None));
+            self.tell_others(|| Mail::NoAddress(before, id));
         }
-        self.tell_others(|| Mail::Address(addr, Some(id)));
+        self.tell_others(|| Mail::Address(addr, id));
     }
 
     pub(super) fn tell_others(&self, mail: impl Fn() -> Mail) {
@@ -147,7 +147,7 @@ impl Worker {
         let carried: Vec<(PublishId, WorkerId)> =
             peer.carried.iter().map(|(&id, &home)| (id, home)).collect();
         for (publish, home) in carried {
-            self.mail_to(home, Mail::PeerProved(publish), now);
+            self.mail_to(home, Mail::PeerProved(publish, now), now);
         }
     }
 
@@ -175,7 +175,7 @@ impl Worker {
             Progress::WrongFingerprint => return self.end_peer(slot, TransportEnd::WrongFingerprint, now),
             Progress::Failed(how) => return self.end_peer(slot, TransportEnd::Dtls(how), now),
         }
-        self.arm_peer(slot);
+        self.arm_peer(slot, now);
     }
 
     pub(super) fn flush_dtls(&mut self, slot: usize) {
@@ -287,10 +287,10 @@ impl Worker {
     }
 
     /// Arms a transport's timer.
-    pub(super) fn arm_peer(&mut self, slot: usize) {
+    pub(super) fn arm_peer(&mut self, slot: usize, now: Instant) {
         let timeout = self.shared.config.session_timeout;
         if let Some(at) = self.peers.get(slot).and_then(|peer| peer.next_at(timeout)) {
-            self.timers.arm(Timer::Peer(slot), at);
+            self.timers.arm(Timer::Peer(slot), at.max(now + MIN_TIMER));
         }
     }
 }

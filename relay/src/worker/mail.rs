@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsRawFd as _, FromRawFd as _, RawFd},
     sync::{Arc, mpsc},
+    time::Instant,
 };
 
 use waystation_proto::{Claim, StreamKey};
@@ -59,8 +60,8 @@ pub enum Mail {
     Activate(PublishId, Claim),
     /// To a stream's home.
     Unpublish(PublishId),
-    /// To a stream's home: the publish's peer passed a check.
-    PeerProved(PublishId),
+    /// To a stream's home: the publish's peer passed a check at this time.
+    PeerProved(PublishId, Instant),
     /// To a transport's worker.
     Play(Play),
     /// To a transport's worker.
@@ -73,8 +74,10 @@ pub enum Mail {
     WantKeyframe(StreamKey),
     /// To a worker with players of a stream whose home is elsewhere: its sender reports are due.
     Report(u64, LinePoints),
-    /// To every other worker: whose an address is, or that it is nobody's.
-    Address(SocketAddr, Option<WorkerId>),
+    /// To every other worker: an address is that of a transport on this one.
+    Address(SocketAddr, WorkerId),
+    /// To every other worker: it is not this one's any more.
+    NoAddress(SocketAddr, WorkerId),
     /// The last handle is gone.
     Stop,
 }

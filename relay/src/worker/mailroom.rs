@@ -53,7 +53,12 @@ impl Worker {
                 self.source_changed(change, now);
             }
             Mail::Unpublish(publish) => self.unpublish(publish, now),
-            Mail::PeerProved(publish) => self.confirm(publish, now),
+            Mail::PeerProved(publish, at) => {
+                // A check from before a standstill proves nothing after it.
+                if self.stood_at.is_none_or(|stood| at >= stood) {
+                    self.confirm(publish, now);
+                }
+            }
             Mail::Play(play) => self.play(&play, now),
             Mail::Unplay(play) => self.unplay(play, now),
             Mail::Watch(key, worker, number) => self.watch(&key, worker, number, now),
@@ -68,9 +73,10 @@ impl Worker {
                     self.report(slot, &points, now);
                 }
             }
-            Mail::Address(addr, Some(worker)) => drop(self.addresses.insert(addr, Place::There(worker))),
-            Mail::Address(addr, None) => {
-                if matches!(self.addresses.get(&addr), Some(Place::There(_))) {
+            Mail::Address(addr, worker) => drop(self.addresses.insert(addr, Place::There(worker))),
+            Mail::NoAddress(addr, worker) => {
+                // Somebody else may have proved it to be theirs since.
+                if matches!(self.addresses.get(&addr), Some(Place::There(at)) if *at == worker) {
                     self.addresses.remove(&addr);
                 }
             }
@@ -86,7 +92,7 @@ impl Worker {
         let ufrag = open.ice.local_ufrag.clone();
         let slot = self.add_peer(Peer::client(open, now));
         self.ufrags.insert(ufrag, slot);
-        self.arm_peer(slot);
+        self.arm_peer(slot, now);
     }
 
     fn open_link(&mut self, open: &LinkTransport, now: Instant) {
@@ -144,7 +150,8 @@ impl Worker {
             && matches!(self.addresses.get(&addr), Some(Place::Here(at)) if *at == slot)
         {
             self.addresses.remove(&addr);
-            self.tell_others(|| Mail::Address(addr, None));
+            let id = self.id;
+            self.tell_others(|| Mail::NoAddress(addr, id));
         }
         self.senders.retain(|_, sender| *sender != slot);
         for play in peer.plays.into_keys() {

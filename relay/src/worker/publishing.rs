@@ -7,7 +7,7 @@ use super::{
     mail::{Contents, Mail},
     publisher::Publisher,
     routes::{Proof, WorkerId},
-    run::{Timer, Worker},
+    run::{MIN_TIMER, Timer, Worker},
     stream::{ASK_HOME_EVERY, Flow, Side, Stream},
 };
 use crate::{
@@ -243,6 +243,10 @@ impl Worker {
                 self.parcel_to(carrier, Contents::Feedback(publish), &compound[..length], &[]);
             }
         }
-        self.arm_publish(publish);
+        // What could not be written now is not tried again in this round.
+        let at = self.publishers.get(&publish).and_then(|publisher| publisher.ingress.next_feedback_at());
+        if let Some(at) = at {
+            self.timers.arm(Timer::Publish(publish), at.max(now + MIN_TIMER));
+        }
     }
 }

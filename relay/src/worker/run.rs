@@ -45,6 +45,8 @@ const RECEIVES_PER_ROUND: usize = 8;
 const PARCELS_PER_ROUND: usize = 256;
 /// Parcels that a worker may be behind; what does not fit is dropped and counted.
 pub const RING_PARCELS: usize = 512;
+/// A timer that was just served is not due again within this time, whatever it says: a round ends.
+pub const MIN_TIMER: Duration = Duration::from_millis(1);
 /// How often load and counts are told.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 
@@ -158,6 +160,8 @@ pub struct Worker {
     inbound: Vec<rtrb::Consumer<Parcel>>,
     mail: mpsc::Receiver<Mail>,
     waker: Waker,
+    /// When the worker last stood still.
+    pub(super) stood_at: Option<Instant>,
     load: LoadMeter,
     load_at: Instant,
     cpu_before: Duration,
@@ -218,6 +222,7 @@ impl Worker {
             inbound: parts.inbound,
             mail: parts.mail,
             waker: parts.waker,
+            stood_at: None,
             load: parts.load,
             load_at: now + LOAD_EVERY,
             cpu_before: Duration::ZERO,
@@ -234,7 +239,7 @@ impl Worker {
             wait::readable([self.socket.fd(), self.waker.fd()], wait);
             let now = Instant::now();
             if now.saturating_duration_since(last_round) > STANDSTILL {
-                self.stood_still();
+                self.stood_still(now);
             }
             last_round = now;
             if self.round(now).is_break() {
@@ -252,6 +257,10 @@ impl Worker {
             for _ in 0..PARCELS_PER_ROUND {
                 let Ok(parcel) = self.inbound[ring].pop() else { break };
                 self.open_parcel(parcel, now);
+            }
+            // What is left over waits for the next round, not for the next news.
+            if !self.inbound[ring].is_empty() {
+                self.waker.wake();
             }
         }
         self.receive(now);
@@ -297,8 +306,9 @@ impl Worker {
     }
 
     /// SIGSTOP, or a suspended machine: what waited is old, and others may publish what was published here (PUB-11).
-    fn stood_still(&mut self) {
+    fn stood_still(&mut self, now: Instant) {
         self.counts.stood_still();
+        self.stood_at = Some(now);
         self.router.suspend_all();
         for publisher in self.publishers.values_mut() {
             publisher.forwards = false;
