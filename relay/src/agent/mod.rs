@@ -129,8 +129,7 @@ impl Agent {
         let handle =
             AgentHandle { outbox: outbox_sender, exchanges: exchange_sender, attached: attached_receiver };
         let pending = BTreeMap::new();
-        let agent =
-            Self { settings, outbox, exchanges, events, trust, attached, next_exchange: 0, pending };
+        let agent = Self { settings, outbox, exchanges, events, trust, attached, next_exchange: 0, pending };
         (agent, handle)
     }
 

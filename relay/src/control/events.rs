@@ -57,18 +57,23 @@ impl Core {
     /// Tells the sessions of a stream what changed for them.
     pub(super) fn tell_phases(&mut self, stream: &StreamKey, now: Instant) {
         let Some(entry) = self.streams.get(stream) else { return };
-        let mut events = Vec::new();
-        for resource in entry.publishers.iter().chain(&entry.players) {
-            let Some(session) = self.sessions.get_mut(resource) else { continue };
-            let state = session.state(&entry.source, now);
-            if session.told != Some(state) {
-                session.told = Some(state);
-                let event = state_event(resource, state.0, state.1);
-                events.extend(session.watches.iter().map(|watch| (*watch, event.clone())));
-            }
+        let sessions: Vec<_> = entry.publishers.iter().chain(&entry.players).cloned().collect();
+        for resource in sessions {
+            self.tell_phase(&resource, now);
         }
-        for (watch, event) in events {
-            self.tell(watch, event);
+    }
+
+    /// Tells a session what changed for it, if anything did.
+    pub(super) fn tell_phase(&mut self, resource: &Resource, now: Instant) {
+        let Some(session) = self.sessions.get_mut(resource) else { return };
+        let Some(entry) = self.streams.get(&session.stream) else { return };
+        let state = session.state(&entry.source, now);
+        if session.told == Some(state) {
+            return;
+        }
+        session.told = Some(state);
+        for watch in session.watches.clone() {
+            self.tell(watch, state_event(resource, state.0, state.1));
         }
     }
 }

@@ -279,38 +279,44 @@ impl Core {
 
     pub(super) fn plane_event(&mut self, event: PlaneEvent, now: Instant) {
         match event {
-            PlaneEvent::TransportUp { transport, .. } => self.transport_up(transport),
+            PlaneEvent::TransportUp { transport, .. } => self.transport_up(transport, now),
             PlaneEvent::TransportDown { transport, why } => self.transport_down(transport, &why, now),
-            PlaneEvent::PublishFlow { publish, flowing } => self.flow(TransportId(publish.0), flowing),
-            PlaneEvent::PlayFlow { play, flowing } => self.flow(TransportId(play.0), flowing),
+            PlaneEvent::PublishFlow { publish, flowing } => self.flow(TransportId(publish.0), flowing, now),
+            PlaneEvent::PlayFlow { play, flowing } => self.flow(TransportId(play.0), flowing, now),
             // The plane follows our activations; it decides nothing that we would have to hear of.
             PlaneEvent::StreamSource { .. } => {}
         }
     }
 
-    fn transport_up(&mut self, transport: TransportId) {
-        let Some(session) = self.transports.get(&transport).and_then(|r| self.sessions.get_mut(r)) else {
-            return;
-        };
+    fn transport_up(&mut self, transport: TransportId, now: Instant) {
+        let Some(resource) = self.transports.get(&transport).cloned() else { return };
+        let Some(session) = self.sessions.get_mut(&resource) else { return };
         match session.carriage {
             Carriage::Connecting => session.carriage = Carriage::Quiet,
             Carriage::Quiet | Carriage::Flowing => {}
         }
         let stream = session.stream.clone();
-        self.touch(&stream);
+        match session.role {
+            Role::Publish { .. } => self.touch(&stream),
+            Role::Play => self.tell_phase(&resource, now),
+        }
     }
 
-    fn flow(&mut self, transport: TransportId, flowing: bool) {
-        let Some(session) = self.transports.get(&transport).and_then(|r| self.sessions.get_mut(r)) else {
-            return;
-        };
-        session.carriage = match (session.carriage, flowing) {
+    /// Of one session alone: a stream with many players would otherwise tell all of them about each.
+    fn flow(&mut self, transport: TransportId, flowing: bool, now: Instant) {
+        let Some(resource) = self.transports.get(&transport).cloned() else { return };
+        let Some(session) = self.sessions.get_mut(&resource) else { return };
+        let before = session.carriage;
+        session.carriage = match (before, flowing) {
             (_, true) => Carriage::Flowing,
             (Carriage::Connecting, false) => Carriage::Connecting,
             (Carriage::Quiet | Carriage::Flowing, false) => Carriage::Quiet,
         };
         let stream = session.stream.clone();
-        self.touch(&stream);
+        if before == Carriage::Connecting {
+            self.touch(&stream);
+        }
+        self.tell_phase(&resource, now);
     }
 
     fn transport_down(&mut self, transport: TransportId, why: &TransportEnd, now: Instant) {

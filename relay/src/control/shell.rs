@@ -11,10 +11,14 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use waystation_proto::v1::{self, node_event::Event};
+use waystation_proto::{
+    StreamKey,
+    token::Action,
+    v1::{self, node_event::Event},
+};
 
 use super::{
-    FindError, OpenError, Opened, PeerMessage, Resource, SessionEvents, StreamTracks,
+    FindError, OpenError, Opened, PeerMessage, SessionEvents, StreamTracks,
     core::{Core, Counts, Holdings, Input, LinkId, OpenClient, Output, Reply, RequestId, WatchId},
     door::Ask,
     metrics,
@@ -25,7 +29,6 @@ use crate::{
     plane::{ClientTransport, Command, IceCredentials, PlaneEvent, TransportId},
     worker::Plane,
 };
-use waystation_proto::token::Action;
 
 /// Length of an ICE password: 32 characters hold 190 bits (RFC 8445 §5.3 asks for 128).
 const ICE_PWD_CHARS: usize = 32;
@@ -274,7 +277,7 @@ impl Shell {
     fn credentials(
         &self,
         transport: TransportId,
-        near: Option<&waystation_proto::StreamKey>,
+        near: Option<&StreamKey>,
         remote_ufrag: String,
     ) -> IceCredentials {
         let local_pwd = rand::rng().sample_iter(Alphanumeric).take(ICE_PWD_CHARS).map(char::from).collect();
@@ -299,13 +302,9 @@ impl Shell {
             Some(_) | None => false,
         };
         if !taken {
-            self.abandon(resource);
+            // Nobody knows the session's name, so nobody uses it: it ends by its time-out.
+            tracing::debug!(?resource, "the client went away before its session was answered");
         }
-    }
-
-    /// Nobody took the answer, so nobody knows the session's name: it ends by its time-out.
-    fn abandon(&self, resource: Resource) {
-        tracing::debug!(?resource, "the client went away before its session was answered");
     }
 
     fn tell(&mut self, watch: WatchId, event: Event) {
