@@ -92,13 +92,10 @@ impl MediaSocket {
         };
         usize::try_from(count).or_else(|_| {
             let error = io::Error::last_os_error();
-            match error.kind() {
-                // ICMP errors of earlier sends surface here too; they say nothing about what waits.
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {
-                    Ok(0)
-                }
-                _ => Err(error),
-            }
+            // ICMP errors of earlier sends surface here too; they say nothing about what waits.
+            let nothing =
+                [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted, io::ErrorKind::ConnectionRefused];
+            if nothing.contains(&error.kind()) { Ok(0) } else { Err(error) }
         })
     }
 
@@ -135,24 +132,21 @@ impl MediaSocket {
     fn refused(&mut self, queue: &mut SendQueue, at: usize, error: &io::Error, sent: &mut Sent) -> usize {
         let run = queue.runs[at];
         let gso_refused = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::ENOPROTOOPT));
-        match error.kind() {
-            io::ErrorKind::Interrupted => at,
+        if error.kind() == io::ErrorKind::Interrupted {
+            at
+        } else if error.kind() == io::ErrorKind::WouldBlock {
             // The socket's buffer is full: whatever is left would be late.
-            io::ErrorKind::WouldBlock => {
-                sent.dropped += queue.runs[at..].iter().map(Run::datagrams).sum::<usize>();
-                queue.runs.len()
-            }
-            _ if gso_refused && run.datagrams() > 1 && self.segmentation == Segmentation::Offloaded => {
-                tracing::info!(%error, "the system refuses UDP segmentation offload; datagrams are sent one by one");
-                self.segmentation = Segmentation::Ours;
-                queue.runs.drain(..at);
-                queue.split_runs();
-                0
-            }
-            _ => {
-                sent.dropped += run.datagrams();
-                at + 1
-            }
+            sent.dropped += queue.runs[at..].iter().map(Run::datagrams).sum::<usize>();
+            queue.runs.len()
+        } else if gso_refused && run.datagrams() > 1 && self.segmentation == Segmentation::Offloaded {
+            tracing::info!(%error, "the system refuses UDP segmentation offload; datagrams are sent one by one");
+            self.segmentation = Segmentation::Ours;
+            queue.runs.drain(..at);
+            queue.split_runs();
+            0
+        } else {
+            sent.dropped += run.datagrams();
+            at + 1
         }
     }
 }

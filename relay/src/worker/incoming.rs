@@ -237,15 +237,12 @@ impl Worker {
             peer.heard(now);
         }
         for message in messages(compound).map_while(Result::ok) {
-            match &message {
-                Message::SenderReport { ssrc, .. } => self.sender_report(slot, *ssrc, compound, now),
-                // The send-side estimate is not made yet; the ring of departures stays true.
-                Message::TransportCc(feedback) => {
-                    if let Some(peer) = self.peers.get_mut(slot) {
-                        peer.departures.feedback(now, feedback, |_| ());
-                    }
-                }
-                _ => {}
+            if let Message::SenderReport { ssrc, .. } = &message {
+                self.sender_report(slot, *ssrc, compound, now);
+            }
+            // The send-side estimate is not made yet; the ring of departures stays true.
+            if let (Message::TransportCc(feedback), Some(peer)) = (&message, self.peers.get_mut(slot)) {
+                peer.departures.feedback(now, feedback, |_| ());
             }
             self.player_message(slot, &message, now);
         }

@@ -199,11 +199,11 @@ impl Association {
         };
         let mut progress = Progress::None;
         for event in events {
-            match event {
-                EndpointEvent::HandshakeComplete => progress = self.complete(),
-                EndpointEvent::PeerClosed => progress = Progress::Closed,
-                // Data channels are not offered; and the library may add events.
-                _ => {}
+            // Application data is not asked about: no data channel is offered.
+            if matches!(event, EndpointEvent::HandshakeComplete) {
+                progress = self.complete();
+            } else if matches!(event, EndpointEvent::PeerClosed) {
+                progress = Progress::Closed;
             }
         }
         progress
