@@ -2,10 +2,7 @@
 //!
 //! A stranger is answered only where a STUN check's integrity holds; everything else needs an address that passed one.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     count::Reason,
@@ -31,8 +28,6 @@ use crate::{
 
 /// SSRCs whose senders are remembered.
 const MAX_SENDERS: usize = 65_536;
-/// A pair in use from which nothing came for so long is given up for one that answers.
-const PATH_SILENCE: Duration = Duration::from_millis(300);
 
 impl Worker {
     /// Takes a datagram, wherever it landed.
@@ -41,8 +36,8 @@ impl Worker {
         match (DatagramKind::of(bytes), place) {
             (Some(DatagramKind::Stun), _) => self.check(bytes, from, now),
             (Some(DatagramKind::Dtls), Some(Place::Here(slot))) => self.dtls(slot, bytes, now),
-            (Some(DatagramKind::Rtp), Some(Place::Here(slot))) => self.rtp(slot, bytes, now),
-            (Some(DatagramKind::Rtcp), Some(Place::Here(slot))) => self.rtcp(slot, bytes, now),
+            (Some(DatagramKind::Rtp), Some(Place::Here(slot))) => self.rtp(slot, bytes, from, now),
+            (Some(DatagramKind::Rtcp), Some(Place::Here(slot))) => self.rtcp(slot, bytes, from, now),
             (Some(_), Some(Place::There(worker))) => {
                 self.parcel_to(worker, Contents::Datagram { from }, bytes, &[]);
             }
@@ -79,16 +74,15 @@ impl Worker {
         else {
             return true;
         };
-        let before = peer.addr();
         let Some(length) = peer.open(kind, bytes) else {
             self.counts.dropped(Reason::NotAuthentic, 1);
             return true;
         };
         peer.move_to(from);
-        self.settle(slot, before, from);
+        self.learn(slot, from);
         match kind {
-            DatagramKind::Rtp => self.opened_rtp(slot, &bytes[..length], now),
-            DatagramKind::Rtcp => self.opened_rtcp(slot, &bytes[..length], now),
+            DatagramKind::Rtp => self.opened_rtp(slot, &bytes[..length], from, now),
+            DatagramKind::Rtcp => self.opened_rtcp(slot, &bytes[..length], from, now),
             DatagramKind::Stun | DatagramKind::Dtls => {}
         }
         true
@@ -110,29 +104,37 @@ impl Worker {
             return self.counts.dropped(Reason::NotAuthentic, 1);
         };
         self.socket.send_to(&answer, from);
-        peer.heard_at = now;
-        let before = peer.addr();
-        // A pair that is not nominated is followed only where the one in use went silent.
-        let is_silent = now.saturating_duration_since(peer.path_heard_at) >= PATH_SILENCE;
-        if before.is_none() || (before != Some(from) && (nominates || is_silent)) {
+        if nominates {
             peer.move_to(from);
-            self.settle(slot, before, from);
-        } else if before == Some(from) {
-            peer.path_heard_at = now;
         }
+        peer.heard(from, now);
+        // A peer with several addresses may answer our DTLS from another than the one that it checked first.
+        self.learn(slot, from);
         self.reachable(slot, now);
         self.proved(slot, now);
     }
 
-    /// A peer is at another address: every worker learns whose it is.
-    pub(super) fn settle(&mut self, slot: usize, before: Option<SocketAddr>, addr: SocketAddr) {
+    /// An address proved to be a peer's: every worker learns whose it is.
+    pub(super) fn learn(&mut self, slot: usize, addr: SocketAddr) {
+        if matches!(self.addresses.get(&addr), Some(Place::Here(at)) if *at == slot) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if let Some(forgotten) = peer.learn(addr) {
+            self.unlearn(slot, forgotten);
+        }
         self.addresses.insert(addr, Place::Here(slot));
         let id = self.id;
-        if let Some(before) = before {
-            self.addresses.remove(&before);
-            self.tell_others(|| Mail::NoAddress(before, id));
-        }
         self.tell_others(|| Mail::Address(addr, id));
+    }
+
+    /// An address is not a peer's any more, unless another proved it to be theirs since.
+    pub(super) fn unlearn(&mut self, slot: usize, addr: SocketAddr) {
+        if matches!(self.addresses.get(&addr), Some(Place::Here(at)) if *at == slot) {
+            self.addresses.remove(&addr);
+            let id = self.id;
+            self.tell_others(|| Mail::NoAddress(addr, id));
+        }
     }
 
     pub(super) fn tell_others(&self, mail: impl Fn() -> Mail) {
@@ -205,18 +207,18 @@ impl Worker {
         }
     }
 
-    fn rtp(&mut self, slot: usize, bytes: &mut [u8], now: Instant) {
+    fn rtp(&mut self, slot: usize, bytes: &mut [u8], from: SocketAddr, now: Instant) {
         match self.peers.get_mut(slot).and_then(|peer| peer.open(DatagramKind::Rtp, bytes)) {
-            Some(length) => self.opened_rtp(slot, &bytes[..length], now),
+            Some(length) => self.opened_rtp(slot, &bytes[..length], from, now),
             None => self.counts.dropped(Reason::NotAuthentic, 1),
         }
     }
 
-    fn opened_rtp(&mut self, slot: usize, packet: &[u8], now: Instant) {
+    fn opened_rtp(&mut self, slot: usize, packet: &[u8], from: SocketAddr, now: Instant) {
         let ssrc = rtp::be32(packet, 8);
         self.remember(slot, ssrc);
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        peer.heard(now);
+        peer.heard(from, now);
         match peer.publish(ssrc) {
             Some((publish, home)) if home == self.id => self.publisher_rtp(publish, packet, now),
             Some((publish, home)) => self.parcel_to(home, Contents::Rtp(publish), packet, &[]),
@@ -224,17 +226,17 @@ impl Worker {
         }
     }
 
-    fn rtcp(&mut self, slot: usize, bytes: &mut [u8], now: Instant) {
+    fn rtcp(&mut self, slot: usize, bytes: &mut [u8], from: SocketAddr, now: Instant) {
         match self.peers.get_mut(slot).and_then(|peer| peer.open(DatagramKind::Rtcp, bytes)) {
-            Some(length) => self.opened_rtcp(slot, &bytes[..length], now),
+            Some(length) => self.opened_rtcp(slot, &bytes[..length], from, now),
             None => self.counts.dropped(Reason::NotAuthentic, 1),
         }
     }
 
-    fn opened_rtcp(&mut self, slot: usize, compound: &[u8], now: Instant) {
+    fn opened_rtcp(&mut self, slot: usize, compound: &[u8], from: SocketAddr, now: Instant) {
         self.remember(slot, rtp::be32(compound, 4));
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.heard(now);
+            peer.heard(from, now);
         }
         for message in messages(compound).map_while(Result::ok) {
             if let Message::SenderReport { ssrc, .. } = &message {

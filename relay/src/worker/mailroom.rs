@@ -107,7 +107,7 @@ impl Worker {
         match (sealer, opener) {
             (Ok(sealer), Ok(opener)) => {
                 let slot = self.add_peer(Peer::link(open, sealer, opener, now));
-                self.settle(slot, None, open.peer);
+                self.learn(slot, open.peer);
                 let profile = Profile::Aes128Gcm.name();
                 self.events.tell(PlaneEvent::TransportUp { transport: open.id, profile });
             }
@@ -146,12 +146,8 @@ impl Worker {
         if let PeerKind::Client { ice, .. } = &peer.kind {
             self.ufrags.remove(&ice.local_ufrag);
         }
-        if let Some(addr) = peer.addr()
-            && matches!(self.addresses.get(&addr), Some(Place::Here(at)) if *at == slot)
-        {
-            self.addresses.remove(&addr);
-            let id = self.id;
-            self.tell_others(|| Mail::NoAddress(addr, id));
+        for addr in peer.addresses {
+            self.unlearn(slot, addr);
         }
         self.senders.retain(|_, sender| *sender != slot);
         for play in peer.plays.into_keys() {

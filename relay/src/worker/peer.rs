@@ -20,6 +20,11 @@ use crate::{
 /// Most publishes and plays on one transport: a link carries one of each per stream.
 pub const MAX_ON_TRANSPORT: usize = 8_192;
 
+/// An address in use from which nothing came for so long is given up for one from which something comes.
+const PATH_SILENCE: Duration = Duration::from_millis(300);
+/// Addresses of one peer that are remembered: the one in use, and others that proved to be its.
+pub const MAX_ADDRESSES: usize = 4;
+
 /// A transport.
 pub struct Peer {
     /// Its id.
@@ -28,6 +33,8 @@ pub struct Peer {
     pub kind: PeerKind,
     /// How far it is.
     pub phase: Phase,
+    /// Addresses that proved to be its, oldest first.
+    pub addresses: Vec<SocketAddr>,
     /// When something authentic last came.
     pub heard_at: Instant,
     /// When something authentic last came from the address in use.
@@ -107,6 +114,7 @@ impl Peer {
             id,
             kind,
             phase,
+            addresses: Vec::new(),
             heard_at: now,
             path_heard_at: now,
             beat,
@@ -134,10 +142,30 @@ impl Peer {
         }
     }
 
-    /// Something authentic came from the address in use.
-    pub fn heard(&mut self, now: Instant) {
+    /// Remembers an address; answers one that is forgotten for it.
+    pub fn learn(&mut self, addr: SocketAddr) -> Option<SocketAddr> {
+        if self.addresses.contains(&addr) {
+            return None;
+        }
+        let in_use = self.addr();
+        let oldest = self.addresses.iter().position(|&other| Some(other) != in_use);
+        let is_full = self.addresses.len() >= MAX_ADDRESSES;
+        let forgotten = oldest.filter(|_| is_full).map(|at| self.addresses.remove(at));
+        self.addresses.push(addr);
+        forgotten
+    }
+
+    /// Something authentic came from one of its addresses. That one is used from now on if none is yet, or if the one in
+    /// use went silent.
+    pub fn heard(&mut self, from: SocketAddr, now: Instant) {
         self.heard_at = now;
-        self.path_heard_at = now;
+        let is_silent = now.saturating_duration_since(self.path_heard_at) >= PATH_SILENCE;
+        if self.addr().is_none() || is_silent {
+            self.move_to(from);
+        }
+        if self.addr() == Some(from) {
+            self.path_heard_at = now;
+        }
     }
 
     /// Opens a packet of the peer in place; its length without what SRTP added. `None`: not authentic, or no keys yet.
@@ -176,5 +204,54 @@ impl Peer {
             Phase::Unreachable | Phase::Shaking { .. } => None,
         };
         [dtls.poll_timeout(), beat, Some(self.heard_at + session_timeout)].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, time::Instant};
+
+    use super::{MAX_ADDRESSES, PATH_SILENCE, Peer};
+    use crate::plane::{ClientTransport, DtlsRole, IceCredentials, TransportId};
+
+    fn peer(now: Instant) -> Peer {
+        let ice = IceCredentials {
+            local_ufrag: "00abcdef".to_owned(),
+            local_pwd: "a-password-of-the-relay".to_owned(),
+            remote_ufrag: "peer".to_owned(),
+        };
+        let (id, role) = (TransportId(1), DtlsRole::Client);
+        let open = ClientTransport { id, ice, peer_fingerprint: [0; 32], role, beat: None, near: None };
+        Peer::client(open, now)
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn another_address_is_used_only_once_the_one_in_use_is_silent() {
+        let start = Instant::now();
+        let mut peer = peer(start);
+        peer.heard(addr(1), start);
+        peer.heard(addr(2), start + PATH_SILENCE / 2);
+        assert_eq!(peer.addr(), Some(addr(1)));
+        peer.heard(addr(1), start + PATH_SILENCE / 2);
+        peer.heard(addr(2), start + PATH_SILENCE);
+        assert_eq!(peer.addr(), Some(addr(1)), "it was heard half a silence ago");
+        peer.heard(addr(2), start + PATH_SILENCE * 3 / 2);
+        assert_eq!(peer.addr(), Some(addr(2)));
+    }
+
+    #[test]
+    fn the_oldest_address_is_forgotten_but_never_the_one_in_use() {
+        let mut peer = peer(Instant::now());
+        peer.move_to(addr(0));
+        for port in 0..MAX_ADDRESSES as u16 {
+            assert_eq!(peer.learn(addr(port)), None);
+            assert_eq!(peer.learn(addr(port)), None, "a known one takes no room");
+        }
+        assert_eq!(peer.learn(addr(100)), Some(addr(1)));
+        assert_eq!(peer.learn(addr(101)), Some(addr(2)));
     }
 }
