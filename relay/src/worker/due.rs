@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     mail::{LinePoints, Mail},
-    peer::{PeerKind, Phase},
+    peer::{KEYS_WITHIN, PeerKind, Phase},
     run::{Timer, Worker},
     stream::{Flow, REPORT_EVERY, Side, Stream, TICK},
 };
@@ -22,14 +22,22 @@ impl Worker {
     pub(super) fn peer_due(&mut self, slot: usize, now: Instant) {
         let timeout = self.shared.config.session_timeout;
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let PeerKind::Client { dtls, .. } = &mut peer.kind else { return };
+        // The timer may be that of a client that had the slot before; a link lives by its gRPC stream.
+        if matches!(peer.kind, PeerKind::Link) {
+            return;
+        }
         if now.saturating_duration_since(peer.heard_at) >= timeout {
             return self.end_peer(slot, TransportEnd::Silent, now);
+        }
+        if peer.is_overdue(now) {
+            let how = format!("no keys within {KEYS_WITHIN:?}");
+            return self.end_peer(slot, TransportEnd::Dtls(how), now);
         }
         let beats = match (&peer.phase, peer.beat) {
             (Phase::Up { .. }, Some(beat)) => now.saturating_duration_since(beat.sent_at) >= beat.every,
             (Phase::Up { .. } | Phase::Unreachable | Phase::Shaking { .. }, _) => false,
         };
+        let PeerKind::Client { dtls, .. } = &mut peer.kind else { return };
         let progress = match dtls.poll_timeout() {
             Some(at) if at <= now => dtls.handle_timeout(now),
             Some(_) | None => Progress::None,

@@ -20,6 +20,8 @@ use crate::{
 /// Most publishes and plays on one transport: a link carries one of each per stream.
 pub const MAX_ON_TRANSPORT: usize = 8_192;
 
+/// A client that has no keys after this time never will: it is ended, however often it checks.
+pub const KEYS_WITHIN: Duration = Duration::from_secs(30);
 /// An address in use from which nothing came for so long is given up for one from which something comes.
 const PATH_SILENCE: Duration = Duration::from_millis(300);
 /// Addresses of one peer that are remembered: the one in use, and others that proved to be its.
@@ -33,6 +35,8 @@ pub struct Peer {
     pub kind: PeerKind,
     /// How far it is.
     pub phase: Phase,
+    /// When keys must be there.
+    pub keys_by: Instant,
     /// Addresses that proved to be its, oldest first.
     pub addresses: Vec<SocketAddr>,
     /// When something authentic last came.
@@ -114,6 +118,7 @@ impl Peer {
             id,
             kind,
             phase,
+            keys_by: now + KEYS_WITHIN,
             addresses: Vec::new(),
             heard_at: now,
             path_heard_at: now,
@@ -195,23 +200,35 @@ impl Peer {
         self.carried.len() + self.plays.len() < MAX_ON_TRANSPORT
     }
 
-    /// When the transport's timers are next due: DTLS, the peer's silence, our own.
+    /// Whether the handshake takes too long.
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Unreachable | Phase::Shaking { .. } => now >= self.keys_by,
+            Phase::Up { .. } => false,
+        }
+    }
+
+    /// When the transport's timers are next due: DTLS, the handshake's limit, the peer's silence, our own.
     #[must_use]
     pub fn next_at(&self, session_timeout: Duration) -> Option<Instant> {
         let PeerKind::Client { dtls, .. } = &self.kind else { return None };
-        let beat = match self.phase {
+        let duty = match self.phase {
             Phase::Up { .. } => self.beat.map(|beat| beat.sent_at + beat.every),
-            Phase::Unreachable | Phase::Shaking { .. } => None,
+            Phase::Unreachable | Phase::Shaking { .. } => Some(self.keys_by),
         };
-        [dtls.poll_timeout(), beat, Some(self.heard_at + session_timeout)].into_iter().flatten().min()
+        [dtls.poll_timeout(), duty, Some(self.heard_at + session_timeout)].into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, time::Instant};
+    use std::{
+        net::SocketAddr,
+        time::{Duration, Instant},
+    };
 
-    use super::{MAX_ADDRESSES, PATH_SILENCE, Peer};
+    use super::{KEYS_WITHIN, MAX_ADDRESSES, PATH_SILENCE, Peer};
     use crate::plane::{ClientTransport, DtlsRole, IceCredentials, TransportId};
 
     fn peer(now: Instant) -> Peer {
@@ -241,6 +258,17 @@ mod tests {
         assert_eq!(peer.addr(), Some(addr(1)), "it was heard half a silence ago");
         peer.heard(addr(2), start + PATH_SILENCE * 3 / 2);
         assert_eq!(peer.addr(), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_client_that_only_ever_checks_is_overdue_in_the_end() {
+        let start = Instant::now();
+        let mut peer = peer(start);
+        let before = start + KEYS_WITHIN - Duration::from_millis(1);
+        peer.heard(addr(1), before);
+        assert!(!peer.is_overdue(before));
+        assert_eq!(peer.next_at(Duration::from_secs(15)), Some(start + KEYS_WITHIN));
+        assert!(peer.is_overdue(start + KEYS_WITHIN));
     }
 
     #[test]
