@@ -231,17 +231,18 @@ impl Worker {
 
     /// Works until the last handle is gone.
     pub fn run(mut self) {
-        let mut last_round = Instant::now();
+        let mut last_round = wait::boot_time();
         loop {
             let now = Instant::now();
             let wait =
                 self.timers.next_at().map_or(MAX_WAIT, |at| at.saturating_duration_since(now).min(MAX_WAIT));
             wait::readable([self.socket.fd(), self.waker.fd()], wait);
             let now = Instant::now();
-            if now.saturating_duration_since(last_round) > STANDSTILL {
+            let awake = wait::boot_time();
+            if awake.saturating_sub(last_round) > STANDSTILL {
                 self.stood_still(now);
             }
-            last_round = now;
+            last_round = awake;
             if self.round(now).is_break() {
                 return;
             }

@@ -17,10 +17,20 @@ pub fn readable(descriptors: [RawFd; 2], limit: Duration) {
 /// CPU time that this thread has used.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Time since the machine started; unlike an `Instant` it counts what the machine slept.
+#[must_use]
+pub fn boot_time() -> Duration {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+fn clock(id: libc::clockid_t) -> Duration {
     // SAFETY: the clock writes into a value that outlives the call.
     let time = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+        libc::clock_gettime(id, &raw mut time);
         time
     };
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
