@@ -11,6 +11,9 @@ mod links;
 mod sessions;
 mod shell;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use thiserror::Error;

@@ -87,7 +87,7 @@ async fn a_session_is_opened_with_the_headers_of_an_sdk_and_closed_at_its_resour
 
 #[tokio::test]
 async fn each_refusal_is_told_apart() {
-    // PUB-5, PLAY-3, GO-6
+    // PUB-5, PLAY-3
     let problem = |kind: &str, code: &str| {
         format!(r#"{{"type":"urn:waystation:problem:{kind}","detail":"why"{code}}}"#)
     };

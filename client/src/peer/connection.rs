@@ -60,7 +60,7 @@ pub(crate) enum PeerError {
 
 /// What a connection wants done, or tells.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(crate) enum Output {
     /// Send a datagram.
     Transmit {
         /// To the node.
@@ -91,7 +91,7 @@ enum Phase {
 }
 
 /// One peer connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     inner: RTCPeerConnection,
     observed: Observed,
     local: SocketAddr,
@@ -107,7 +107,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection whose only candidate is `local`, and its offer.
-    pub(super) fn offer(
+    pub(crate) fn offer(
         direction: &Direction,
         local: SocketAddr,
         now: Instant,
@@ -150,7 +150,7 @@ impl Connection {
 
     /// The other end, as a node would be it: ICE-lite, DTLS client.
     #[cfg(test)]
-    pub(super) fn answer(
+    pub(crate) fn answer(
         direction: &Direction,
         offer: &str,
         local: SocketAddr,
@@ -169,7 +169,7 @@ impl Connection {
     }
 
     /// Takes the node's answer: checks start.
-    pub(super) fn accept_answer(&mut self, sdp: &str, now: Instant) -> Result<(), PeerError> {
+    pub(crate) fn accept_answer(&mut self, sdp: &str, now: Instant) -> Result<(), PeerError> {
         let answer = RTCSessionDescription::answer(sdp.to_owned()).map_err(PeerError::Answer)?;
         self.inner.set_remote_description(now, answer).map_err(PeerError::Answer)?;
         self.pump(now);
@@ -177,7 +177,7 @@ impl Connection {
     }
 
     /// Takes a datagram.
-    pub(super) fn handle_datagram(&mut self, from: SocketAddr, datagram: BytesMut, now: Instant) {
+    pub(crate) fn handle_datagram(&mut self, from: SocketAddr, datagram: BytesMut, now: Instant) {
         // RFC 7983 §7: 20 to 63 is DTLS.
         let dtls = datagram.first().is_some_and(|first| (20..64).contains(first));
         if dtls && !self.ice_up {
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     /// Sends a packet of a published track. Dropped while the connection is not up.
-    pub(super) fn send(&mut self, packet: RtpPacket, now: Instant) {
+    pub(crate) fn send(&mut self, packet: RtpPacket, now: Instant) {
         let Some(&sender) = self.senders.get(&packet.codec.kind()).filter(|_| self.phase == Phase::Up) else {
             return;
         };
@@ -224,14 +224,14 @@ impl Connection {
     }
 
     /// Asks the node for a keyframe of the video that is received.
-    pub(super) fn request_keyframe(&mut self, now: Instant) {
+    pub(crate) fn request_keyframe(&mut self, now: Instant) {
         let Some(media_ssrc) = self.video_ssrc else { return };
         self.feed_back(Box::new(PictureLossIndication { sender_ssrc: 0, media_ssrc }), now);
         self.pump(now);
     }
 
     /// Sends the node an RTCP packet.
-    pub(super) fn feed_back(&mut self, packet: Box<dyn rtc::rtcp::Packet>, now: Instant) {
+    pub(crate) fn feed_back(&mut self, packet: Box<dyn rtc::rtcp::Packet>, now: Instant) {
         let Some(id) = self.inner.get_receivers().next() else { return };
         let Some(mut receiver) = self.inner.rtp_receiver(id) else { return };
         if let Err(error) = receiver.write_rtcp(now, vec![packet]) {
@@ -240,7 +240,7 @@ impl Connection {
     }
 
     /// Time has come.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if let Err(error) = self.inner.handle_timeout(now) {
             tracing::debug!(%error, "timer");
         }
@@ -253,17 +253,17 @@ impl Connection {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         self.inner.poll_timeout().into_iter().chain(self.nacks.poll_timeout()).min()
     }
 
     /// The next thing to do or to tell.
-    pub(super) fn poll_output(&mut self) -> Option<Output> {
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
     /// Says goodbye to the node: what is left to transmit is in [`Self::poll_output`].
-    pub(super) fn close(&mut self, now: Instant) {
+    pub(crate) fn close(&mut self, now: Instant) {
         if let Err(error) = self.inner.close() {
             tracing::debug!(%error, "close");
         }

@@ -13,5 +13,7 @@ mod task;
 mod tests;
 
 pub(crate) use connection::PeerError;
+#[cfg(test)]
+pub(crate) use connection::{Connection, Output};
 pub(crate) use offer::{Direction, PublishedTrack};
 pub(crate) use task::{Peer, PeerReport, Sinks};

@@ -12,9 +12,8 @@ use tokio_stream::{
     wrappers::{TcpListenerStream, UnboundedReceiverStream},
 };
 use tonic::{Request, Response, Status, transport::Server};
-use waystation_client::ErrorCode;
 use waystation_proto::{
-    Refusal,
+    ErrorCode, Refusal,
     v1::{
         self,
         connect_event::Event,

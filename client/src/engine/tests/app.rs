@@ -1,19 +1,19 @@
-//! The SDK as an app sees it, against a coordinator and nodes that do as they are told.
-
-mod coordinator;
-mod node;
+//! Logins, walks over nodes that all refuse, and how things end.
 
 use std::time::Duration;
 
-use coordinator::Coordinator;
-use node::Manner;
 use tokio::time::timeout;
-use waystation_client::{
+use waystation_proto::v1;
+
+use super::{
+    coordinator::Coordinator,
+    refusing::{self, Manner},
+};
+use crate::{
     AudioTrack, Change, Engine, EngineConfig, ErrorCode, Event, Events, Kind, PlayConfig, PlayerState,
     PublishConfig, PublisherState, PublisherStateUpdate, RoomLogin, RoomState, RoomStateUpdate, Sample,
     StartPlayingError, StartPublishingError, StreamKey, WriteError, Written,
 };
-use waystation_proto::v1;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -113,7 +113,7 @@ async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_ea
         ("redirects", Manner::Redirects),
         ("babbles", Manner::Babbles),
     ] {
-        nodes.push(node::start(id, manner).await);
+        nodes.push(refusing::start(id, manner).await);
     }
     let coordinator = Coordinator::start(nodes).await;
     let (engine, mut events) = engine(&coordinator).await;
@@ -151,7 +151,7 @@ async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_ea
 #[tokio::test]
 async fn a_coordinators_refusal_ends_a_publisher_without_a_walk() {
     // PUB-5
-    let coordinator = Coordinator::start(vec![node::start("n", Manner::Full).await]).await;
+    let coordinator = Coordinator::start(vec![refusing::start("n", Manner::Full).await]).await;
     coordinator.refuse("taken", ErrorCode::StreamTaken);
     let (engine, mut events) = engine(&coordinator).await;
     let _publisher = engine.start_publishing(key("taken"), audio()).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_coordinators_refusal_ends_a_publisher_without_a_walk() {
 #[tokio::test]
 async fn a_player_of_a_stream_that_the_room_lacks_ends_on_the_coordinators_word() {
     // PLAY-3
-    let coordinator = Coordinator::start(vec![node::start("n", Manner::Full).await]).await;
+    let coordinator = Coordinator::start(vec![refusing::start("n", Manner::Full).await]).await;
     coordinator.refuse("nowhere", ErrorCode::NoSuchStream);
     let (engine, mut events) = engine(&coordinator).await;
     let mut player = engine.start_playing(key("nowhere"), PlayConfig::default()).await.unwrap();
