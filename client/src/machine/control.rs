@@ -91,10 +91,9 @@ impl Client {
     fn finish(&mut self, id: &RoomId, code: ErrorCode, now: Instant) {
         let Some(room) = self.rooms.remove(id) else { return };
         room.emit(RoomState::Disconnected, code.number(), &mut self.wanted);
-        match code {
-            // Nobody ended the login; its streams need no coordinator (GO-1).
-            ErrorCode::RoomGaveUp => {}
-            _ => self.end_streams(id, Some(code), now),
+        // Nobody ended a login that was given up; its streams need no coordinator (GO-1).
+        if code != ErrorCode::RoomGaveUp {
+            self.end_streams(id, Some(code), now);
         }
     }
 

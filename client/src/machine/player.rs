@@ -193,6 +193,11 @@ impl Player {
     }
 
     pub(super) fn failed(&mut self, attempt: AttemptId, failure: Failure, cx: &mut Context<'_>) {
+        // A player holds no claim: no node's word about one ends it.
+        let failure = match failure {
+            Failure::HigherClaim => Failure::Refused("fenced".into()),
+            other => other,
+        };
         self.lane.failing(&failure, cx.now);
         self.walk(WalkInput::Failed(attempt, failure), cx);
         self.lane.ask(cx);
@@ -220,7 +225,9 @@ impl Player {
                 }
                 WalkOutput::Interrupted => self.interrupted(cx),
                 WalkOutput::Ended(Ending::Stopped) | WalkOutput::Ask | WalkOutput::Tried(_) => {}
-                WalkOutput::Ended(Ending::AllFailed) => self.finish(Some(ErrorCode::PlayFailed), cx),
+                WalkOutput::Ended(Ending::AllFailed | Ending::Fenced) => {
+                    self.finish(Some(ErrorCode::PlayFailed), cx);
+                }
                 WalkOutput::Ended(Ending::GaveUp) => self.finish(Some(ErrorCode::PlayGaveUp), cx),
             }
             if self.ended() {
@@ -264,7 +271,9 @@ impl Player {
 
     fn emit(&mut self, code: u32, cx: &mut Context<'_>) {
         let extended = match self.state {
-            PlayerState::NoPlay if code != 0 => self.lane.extended_final(cx.shared),
+            PlayerState::NoPlay if code == ErrorCode::PlayFailed.number() => {
+                self.lane.extended_final(cx.shared)
+            }
             PlayerState::NoPlay | PlayerState::PlayRequesting | PlayerState::Playing => {
                 self.lane.extended(self.idle())
             }

@@ -157,9 +157,6 @@ impl Publisher {
         if used != Some(attempt) && dialled != Some(attempt) {
             return;
         }
-        if failure == Failure::HigherClaim {
-            return self.refused(ErrorCode::StreamTaken, cx);
-        }
         self.lane.failing(&failure, cx.now);
         self.walk(WalkInput::Failed(attempt, failure), cx);
         self.lane.ask(cx);
@@ -196,6 +193,10 @@ impl Publisher {
                 WalkOutput::Ended(Ending::Stopped) | WalkOutput::Ask | WalkOutput::Tried(_) => {}
                 WalkOutput::Ended(Ending::AllFailed) => self.finish(Some(ErrorCode::PublishFailed), cx),
                 WalkOutput::Ended(Ending::GaveUp) => self.finish(Some(ErrorCode::PublishGaveUp), cx),
+                WalkOutput::Ended(Ending::Fenced) => {
+                    self.claim = None;
+                    self.finish(Some(ErrorCode::StreamTaken), cx);
+                }
             }
         }
         if self.state == PublisherState::PublishRequesting {
@@ -237,7 +238,9 @@ impl Publisher {
 
     fn emit(&mut self, code: u32, cx: &mut Context<'_>) {
         let extended = match self.state {
-            PublisherState::NoPublish if code != 0 => self.lane.extended_final(cx.shared),
+            PublisherState::NoPublish if code == ErrorCode::PublishFailed.number() => {
+                self.lane.extended_final(cx.shared)
+            }
             PublisherState::NoPublish | PublisherState::PublishRequesting | PublisherState::Publishing => {
                 self.lane.extended(self.idle)
             }

@@ -75,15 +75,19 @@ impl Walk {
         match &self.state {
             State::Dialing { at, .. } if at.attempt == attempt => {
                 let at = at.clone();
+                let fenced = failure == Failure::HigherClaim;
+                self.state = State::Judging;
                 self.note(&at, failure, shared, now);
-                self.next(shared, now);
+                if fenced { self.end(Ending::Fenced, now) } else { self.next(shared, now) }
             }
             State::Attached { on } if on.session.attempt == attempt => self.lost(failure, shared, now),
             State::Moving { from, .. } if from.session.attempt == attempt => self.lost(failure, shared, now),
             State::Moving { from, to, .. } if to.attempt == attempt => {
                 let (from, to) = (from.clone(), to.clone());
+                let fenced = failure == Failure::HigherClaim;
+                self.state = State::Attached { on: from.clone() };
                 self.note(&to, failure, shared, now);
-                self.hedge(from, shared, now);
+                if fenced { self.end(Ending::Fenced, now) } else { self.hedge(from, shared, now) }
             }
             State::Waiting
             | State::Dialing { .. }
@@ -108,6 +112,10 @@ impl Walk {
                 return;
             }
         };
+        if failure == Failure::HigherClaim {
+            self.record(from.session.trial(Outcome::Failed(failure), now));
+            return self.end(Ending::Fenced, now);
+        }
         if let Some((to, Some(_))) = hedge {
             return self.win(from, to, failure, shared, now);
         }

@@ -112,6 +112,8 @@ pub enum Ending {
     AllFailed,
     /// The retry clock has run out.
     GaveUp,
+    /// A node has proved that somebody holds a higher claim (PUB-5).
+    Fenced,
 }
 
 /// What a walk hears.
@@ -352,13 +354,13 @@ impl Walk {
         if failure.is_answer() {
             shared.evidence.node(&at.node.id, now);
         }
-        let verdict = match failure {
-            Failure::NotHere => Verdict::NotHere,
-            ref answer if answer.is_answer() => Verdict::Failed,
-            _ => {
-                let until = at.started + ATTEMPT_TIME;
-                Verdict::Open { attempt: at.attempt, since: at.started, until }
-            }
+        let verdict = if failure == Failure::NotHere {
+            Verdict::NotHere
+        } else if failure.is_answer() {
+            Verdict::Failed
+        } else {
+            let until = at.started + ATTEMPT_TIME;
+            Verdict::Open { attempt: at.attempt, since: at.started, until }
         };
         self.roll.tried(&at.node, verdict);
         self.record(at.trial(Outcome::Failed(failure), now));
