@@ -1,0 +1,7 @@
+//! The words of the transcripts: inputs read, outputs written.
+
+mod read;
+mod write;
+
+pub use read::{heard, parse};
+pub use write::show;
