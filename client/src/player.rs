@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::sync::mpsc;
 use waystation_proto::{NodeRef, StreamKey};
 
 use crate::{
     config::PlayConfig,
-    engine::{Command, Commands, PlayId},
+    engine::{Command, Commands, PlayId, wait_until},
     machine::AttemptId,
     media::{Gap, GapMeter, JitterBuffer, Kind, ReceivedSample, RtpPacket},
 };
@@ -129,13 +129,6 @@ impl Drop for Player {
     fn drop(&mut self) {
         let key = self.key.clone();
         self.commands.post(Command::StopPlaying { id: self.id, key, ended: None });
-    }
-}
-
-async fn wait_until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -22,6 +22,7 @@ use waystation_proto::{RoomId, StreamKey};
 
 pub(crate) use command::{Command, Commands, Ended, PlayId, PublicationId, Started};
 use shell::Happened;
+pub(crate) use shell::wait_until;
 
 use crate::{
     config::{EngineConfig, PlayConfig, PublishConfig, RoomLogin},

@@ -149,7 +149,8 @@ impl Shell {
     }
 }
 
-async fn wait_until(due: Option<Instant>) {
+/// Never returns without a time.
+pub(crate) async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,

@@ -6,7 +6,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use rtc::rtcp::receiver_report::ReceiverReport;
 
 use super::{
     Direction, Peer, PeerReport, PublishedTrack, Sinks,
@@ -209,7 +208,7 @@ fn a_keyframe_request_reaches_the_publisher_and_an_empty_report_is_heard() {
     assert!(pair.facts.iter().any(|fact| matches!(fact, Output::KeyframeWanted)));
     pair.facts.clear();
     let later = now + Duration::from_millis(50);
-    pair.node.feed_back(Box::new(ReceiverReport { ssrc: 1, ..ReceiverReport::default() }), later);
+    pair.node.beat(later);
     pair.settle(later);
     assert!(pair.facts.iter().any(|fact| matches!(fact, Output::Heard(at) if *at == later)));
     assert!(!pair.facts.iter().any(|fact| matches!(fact, Output::KeyframeWanted)));

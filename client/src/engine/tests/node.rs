@@ -22,7 +22,6 @@ use axum::{
     routing::{any, delete, post},
 };
 use prost::Message as _;
-use rtc::rtcp::receiver_report::ReceiverReport;
 use tokio::{net::UdpSocket, runtime::Runtime, sync::broadcast};
 use waystation_proto::v1::{
     self, ClientEvent, EventWelcome, NodeEvent, SessionPhase, SessionState, client_event, node_event,
@@ -177,7 +176,7 @@ async fn session(
                 connection.handle_datagram(from, buffer[..bytes].into(), Instant::now());
             }
             Ok(on_bus) = from_bus.recv() => relay(&mut connection, &direction, on_bus),
-            _ = beat.tick() => connection.feed_back(Box::new(ReceiverReport::default()), Instant::now()),
+            _ = beat.tick() => connection.beat(Instant::now()),
             () = tokio::time::sleep_until(due.into()) => connection.handle_timeout(Instant::now()),
         }
     }
