@@ -194,10 +194,8 @@ impl Player {
 
     pub(super) fn failed(&mut self, attempt: AttemptId, failure: Failure, cx: &mut Context<'_>) {
         // A player holds no claim: no node's word about one ends it.
-        let failure = match failure {
-            Failure::HigherClaim => Failure::Refused("fenced".into()),
-            other => other,
-        };
+        let fenced = failure == Failure::HigherClaim;
+        let failure = if fenced { Failure::Refused("fenced".into()) } else { failure };
         self.lane.failing(&failure, cx.now);
         self.walk(WalkInput::Failed(attempt, failure), cx);
         self.lane.ask(cx);

@@ -168,7 +168,7 @@ impl Room {
             return None;
         }
         let never = !self.clock.retries() && (round_over || self.session.is_some());
-        (never || self.clock.expired(now)).then(|| match self.session {
+        (never || self.clock.expired(now)).then_some(match self.session {
             Some(_) => ErrorCode::RoomGaveUp,
             None => ErrorCode::NoCoordinator,
         })
