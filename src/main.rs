@@ -1,5 +1,47 @@
-//! The `waystation` command.
+//! The `waystation` command: flags in, an exit status out. What it does is in [`cmd`].
 
+mod admin;
+mod cluster;
+mod cmd;
+mod config;
+mod log;
 mod media;
+mod ready;
+mod shutdown;
+mod table;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+
+const AFTER_HELP: &str = "\
+First steps:
+  waystation dev                                     a cluster on this machine, and its page
+  T=$(waystation token --room demo --user ann --publish --play)
+  waystation publish --token $T --room demo --stream cam --video clip.ivf --audio clip.ogg --loop
+  waystation play    --token $T --room demo --stream cam --stats
+
+Each command explains itself: waystation play --help";
+
+/// Waystation: a media relay cluster whose clients never see a dead node.
+#[derive(Parser)]
+#[command(name = "waystation", version, about, after_help = AFTER_HELP, args_override_self = true)]
+struct Cli {
+    #[command(flatten)]
+    log: log::LogFlags,
+    #[command(subcommand)]
+    command: cmd::Command,
+}
+
+fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let own = matches.subcommand().map_or(&matches, |(_, own)| own);
+    match log::start(&cli.log).and_then(|()| cli.command.run(own)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("waystation: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

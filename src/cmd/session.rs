@@ -1,0 +1,94 @@
+//! What `publish` and `play` share: a client of the cluster, logged in to one room.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use waystation_client::{Engine, EngineConfig, Event, Events, Hedging, RoomLogin, RoomState, StreamKey};
+
+use super::report::{End, Report};
+
+/// Flags of both.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Session {
+    /// Coordinators, with commas between them; any of them will do.
+    #[arg(
+        long,
+        value_name = "URL,...",
+        value_delimiter = ',',
+        env = "WAYSTATION_COORDINATORS",
+        required = true
+    )]
+    coordinator: Vec<String>,
+    /// User token: `waystation token` prints one for the cluster of `waystation dev`.
+    #[arg(long, value_name = "TOKEN", env = "WAYSTATION_TOKEN", hide_env_values = true, required = true)]
+    token: String,
+    /// Room.
+    #[arg(long, value_name = "ROOM")]
+    room: String,
+    /// Stream in the room.
+    #[arg(long, value_name = "STREAM")]
+    stream: String,
+    /// Where this client stands; nodes of the same region come first.
+    #[arg(long, value_name = "REGION", default_value = "", hide_default_value = true)]
+    region: String,
+    /// How long a lost room is tried again, such as 20m; 0s is never.
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = humantime::parse_duration)]
+    room_retry_time: Duration,
+    /// How long an interrupted stream is tried again; 0s is never.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = humantime::parse_duration)]
+    av_retry_time: Duration,
+    /// Do not meet a silent node with a second session to another.
+    #[arg(long)]
+    no_hedging: bool,
+    /// Tell when other users come and go.
+    #[arg(long)]
+    notify_users: bool,
+    /// Print one JSON object a line on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Session {
+    /// The stream.
+    ///
+    /// # Errors
+    /// When an id cannot be used.
+    pub fn key(&self) -> anyhow::Result<StreamKey> {
+        Ok(StreamKey { room: self.room.parse()?, stream: self.stream.parse()? })
+    }
+
+    /// Logs in and waits for the outcome: the engine, or how it failed.
+    ///
+    /// # Errors
+    /// When the engine cannot start.
+    pub async fn log_in(&self, report: &Report) -> anyhow::Result<Result<(Engine, Events), End>> {
+        let mut config = EngineConfig::new(self.coordinator.clone());
+        config.region.clone_from(&self.region);
+        config.room_retry_time = self.room_retry_time;
+        config.av_retry_time = self.av_retry_time;
+        config.hedging = if self.no_hedging { Hedging::Off } else { Hedging::On };
+        let (engine, mut events) = Engine::start(config)?;
+        let room = self.key()?.room;
+        engine
+            .login_room(RoomLogin { room, token: self.token.clone(), notify_users: self.notify_users })
+            .await?;
+        loop {
+            let event = events.recv().await.context("the engine ended before the login")?;
+            report.event(&event);
+            match event {
+                Event::Room(room) if room.state == RoomState::Connected => return Ok(Ok((engine, events))),
+                Event::Room(room) if room.is_final() => {
+                    return Ok(Err(End::Failed { code: room.code, extended: room.extended }));
+                }
+                Event::Room(_)
+                | Event::Publisher(_)
+                | Event::Player(_)
+                | Event::Attempt(_)
+                | Event::Gap(_)
+                | Event::Users(_)
+                | Event::Streams(_)
+                | Event::TokenExpiring { .. } => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Tables for a terminal.
+
+/// Columns as wide as their widest cell, two spaces between them.
+pub fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |cells: [&str; COLUMNS]| {
+        let padded: Vec<String> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let body = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
+    std::iter::once(line(head)).chain(body).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn columns_line_up_and_no_line_ends_in_spaces() {
+        let rows = [["relay-1".to_owned(), "ok".to_owned()], ["r".to_owned(), "suspect".to_owned()]];
+        assert_eq!(table(["NODE", "HEALTH"], &rows), "NODE     HEALTH\nrelay-1  ok\nr        suspect\n");
+    }
+}
