@@ -1,0 +1,381 @@
+//! Relays attached here: who beats, who is suspect, who is gone: pure.
+//!
+//! Level-based: [`Table::wanted`] says how the store should differ from what was last written, whatever led there, so a
+//! write that failed is simply wanted again.
+//!
+//! A coordinator that loses many relays at once suspects itself (its own network, its own CPU) and says nothing about
+//! anybody until they are back or until even they would have been forgotten.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use waystation_proto::{Health, Load, Node, NodeId, NodeRef};
+
+/// Relays and coordinators beat this often.
+pub const BEAT_EVERY: Duration = Duration::from_millis(200);
+/// Beats that may be missing.
+const MISSED_BEATS: u32 = 3;
+/// Losses within this count as one event.
+const LOSSES_WITHIN: Duration = Duration::from_secs(2);
+/// One relay lost is never our own fault.
+const SELF_SUSPICION_LEAST: usize = 2;
+/// Load is written at most this often, and only when its step changed.
+const LOAD_WRITTEN_EVERY: Duration = Duration::from_secs(2);
+/// Most relays of one coordinator.
+const MAX_NODES: usize = 10_000;
+/// A step of busyness that is worth a write.
+const BUSY_STEP_PERMILLE: u32 = 100;
+
+/// Names one attachment, so that the end of an older one changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttachmentId(u64);
+
+/// Why a relay is not taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AttachRefusal {
+    /// A later life of the same relay is here.
+    #[error("a later start of relay {} is attached already; do two relays have the same id?", .0.id)]
+    Older(NodeRef),
+    /// Too many.
+    #[error("this coordinator has {MAX_NODES} relays already; attach to another")]
+    Full,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Open { attachment: AttachmentId },
+    Broken,
+}
+
+#[derive(Debug)]
+struct Held {
+    node: Node,
+    stream: Stream,
+    heard: Instant,
+    health: Health,
+    written: Option<(Node, Instant)>,
+}
+
+/// How the store should change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Write this.
+    Put(Node),
+    /// Delete it, if it is still this life of it.
+    Delete(NodeRef),
+}
+
+/// Relays attached here.
+#[derive(Debug)]
+pub struct Table {
+    forgotten_after: Duration,
+    nodes: BTreeMap<NodeId, Held>,
+    gone: BTreeMap<NodeId, NodeRef>,
+    last_attachment: u64,
+    losses: VecDeque<(Instant, NodeId)>,
+    looked: Option<Instant>,
+}
+
+impl Table {
+    /// No relays yet. One that is unheard for `forgotten_after` is gone.
+    #[must_use]
+    pub fn new(forgotten_after: Duration) -> Self {
+        Self {
+            forgotten_after,
+            nodes: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            last_attachment: 0,
+            losses: VecDeque::new(),
+            looked: None,
+        }
+    }
+
+    /// A relay attaches. An older attachment of it is over.
+    ///
+    /// # Errors
+    /// [`AttachRefusal`]
+    pub fn attach(&mut self, node: Node, now: Instant) -> Result<AttachmentId, AttachRefusal> {
+        let id = node.node.id.clone();
+        match self.nodes.get(&id) {
+            Some(held) if held.node.node.incarnation > node.node.incarnation => {
+                return Err(AttachRefusal::Older(node.node));
+            }
+            Some(_) => {}
+            None if self.nodes.len() >= MAX_NODES => return Err(AttachRefusal::Full),
+            None => {}
+        }
+        self.last_attachment += 1;
+        let attachment = AttachmentId(self.last_attachment);
+        let written = self.nodes.remove(&id).and_then(|held| held.written);
+        let stream = Stream::Open { attachment };
+        self.gone.remove(&id);
+        self.losses.retain(|(_, lost)| *lost != id);
+        self.nodes.insert(id, Held { node, stream, heard: now, health: Health::Healthy, written });
+        Ok(attachment)
+    }
+
+    fn of(&mut self, id: &NodeId, wanted: AttachmentId) -> Option<&mut Held> {
+        self.nodes.get_mut(id).filter(|held| match held.stream {
+            Stream::Open { attachment } => attachment == wanted,
+            Stream::Broken => false,
+        })
+    }
+
+    /// Whether an attachment is the relay's current one.
+    pub fn is_current(&mut self, id: &NodeId, attachment: AttachmentId) -> bool {
+        self.of(id, attachment).is_some()
+    }
+
+    /// A relay was heard.
+    pub fn heard(&mut self, id: &NodeId, attachment: AttachmentId, load: Option<Load>, now: Instant) {
+        if let Some(held) = self.of(id, attachment) {
+            held.heard = now;
+            held.health = Health::Healthy;
+            held.node.load = load.unwrap_or(held.node.load);
+            self.losses.retain(|(_, lost)| lost != id);
+        }
+    }
+
+    /// An attachment broke.
+    pub fn broke(&mut self, id: &NodeId, attachment: AttachmentId, now: Instant) {
+        if let Some(held) = self.of(id, attachment) {
+            held.stream = Stream::Broken;
+            self.lose(id, now);
+        }
+    }
+
+    fn lose(&mut self, id: &NodeId, now: Instant) {
+        if let Some(held) = self.nodes.get_mut(id).filter(|held| held.health == Health::Healthy) {
+            held.health = Health::Suspect;
+            self.losses.push_back((now, id.clone()));
+        }
+    }
+
+    /// A relay went to another coordinator.
+    pub fn release(&mut self, id: &NodeId) {
+        self.nodes.remove(id);
+        self.losses.retain(|(_, lost)| lost != id);
+    }
+
+    /// Looks at the clock. To be called at least every beat.
+    pub fn tick(&mut self, now: Instant) {
+        let suspect_after = BEAT_EVERY * MISSED_BEATS;
+        let stalled = self.looked.is_some_and(|looked| now.saturating_duration_since(looked) >= suspect_after);
+        self.looked = Some(now);
+        if stalled {
+            // We did not read meanwhile: their beats may be waiting.
+            for held in self.nodes.values_mut() {
+                held.heard = now;
+            }
+        }
+        let silent = |held: &Held| now.saturating_duration_since(held.heard);
+        let late: Vec<_> =
+            self.nodes.iter().filter(|(_, held)| silent(held) >= suspect_after).map(|(id, _)| id.clone()).collect();
+        for id in late {
+            self.lose(&id, now);
+        }
+        let forgotten_after = self.forgotten_after;
+        while self.losses.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= forgotten_after) {
+            self.losses.pop_front();
+        }
+        for (id, held) in self.nodes.extract_if(.., |_, held| silent(held) >= forgotten_after) {
+            self.gone.insert(id, held.node.node);
+        }
+    }
+
+    /// Whether so many were lost together that the fault may be ours.
+    #[must_use]
+    pub fn suspects_itself(&self) -> bool {
+        let together = |at: Instant| {
+            let within = |other: &&(Instant, NodeId)| other.0 >= at && other.0.duration_since(at) <= LOSSES_WITHIN;
+            self.losses.iter().filter(within).count()
+        };
+        let most = self.losses.iter().map(|(at, _)| together(*at)).max().unwrap_or(0);
+        most >= SELF_SUSPICION_LEAST && most * 3 > self.nodes.len()
+    }
+
+    /// How the store should change.
+    #[must_use]
+    pub fn wanted(&self, now: Instant) -> Vec<Wanted> {
+        let quiet = self.suspects_itself();
+        let put = |held: &Held| {
+            let node = Node { health: held.health, ..held.node.clone() };
+            let news = match &held.written {
+                None => true,
+                Some((written, at)) => {
+                    let same = Node { load: Load::default(), ..written.clone() }
+                        == Node { load: Load::default(), ..node.clone() };
+                    let rested = now.saturating_duration_since(*at) >= LOAD_WRITTEN_EVERY;
+                    !same || (rested && step(written.load) != step(node.load))
+                }
+            };
+            let said = held.health == Health::Healthy || !quiet;
+            (news && said).then_some(Wanted::Put(node))
+        };
+        let gone = self.gone.values().filter(|_| !quiet).map(|node| Wanted::Delete(node.clone()));
+        gone.chain(self.nodes.values().filter_map(put)).collect()
+    }
+
+    /// The store holds this now.
+    pub fn written(&mut self, wanted: &Wanted, now: Instant) {
+        match wanted {
+            Wanted::Put(node) => {
+                if let Some(held) = self.nodes.get_mut(&node.node.id) {
+                    held.written = Some((node.clone(), now));
+                }
+            }
+            Wanted::Delete(node) => {
+                if self.gone.get(&node.id) == Some(node) {
+                    self.gone.remove(&node.id);
+                }
+            }
+        }
+    }
+}
+
+/// Load, as coarsely as it is worth telling.
+fn step(load: Load) -> (u32, u32, u32) {
+    let sessions = |count: u32| u32::BITS - count.leading_zeros();
+    (load.busy_permille / BUSY_STEP_PERMILLE, sessions(load.publishers), sessions(load.players))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORGOTTEN: Duration = Duration::from_secs(10);
+
+    fn node(n: u32, incarnation: u64) -> Node {
+        Node {
+            node: NodeRef { id: NodeId::new(&format!("n{n}")).unwrap(), incarnation },
+            http_url: "http://x".into(),
+            link_url: "http://x".into(),
+            media_addr: "127.0.0.1:1".parse().unwrap(),
+            region: String::new(),
+            health: Health::Healthy,
+            load: Load::default(),
+        }
+    }
+
+    struct Scene {
+        table: Table,
+        now: Instant,
+        attachments: BTreeMap<u32, AttachmentId>,
+    }
+
+    impl Scene {
+        fn of(count: u32) -> Self {
+            let now = Instant::now();
+            let mut table = Table::new(FORGOTTEN);
+            let attachments = (0..count).map(|n| (n, table.attach(node(n, 1), now).unwrap())).collect();
+            let mut scene = Self { table, now, attachments };
+            scene.settle();
+            scene
+        }
+
+        /// What is wanted, as text, and done.
+        fn settle(&mut self) -> Vec<String> {
+            let wanted = self.table.wanted(self.now);
+            for one in &wanted {
+                self.table.written(one, self.now);
+            }
+            let text = |one: &Wanted| match one {
+                Wanted::Put(node) => format!("{} {:?}", node.node.id, node.health),
+                Wanted::Delete(node) => format!("{} gone", node.id),
+            };
+            wanted.iter().map(text).collect()
+        }
+
+        /// Time passes in beats of those named.
+        fn pass(&mut self, time: Duration, beating: impl IntoIterator<Item = u32>) -> Vec<String> {
+            let beating: Vec<_> = beating.into_iter().collect();
+            let mut all = Vec::new();
+            for _ in 0..time.as_millis() / 100 {
+                self.now += Duration::from_millis(100);
+                for n in &beating {
+                    self.table.heard(&node(*n, 1).node.id, self.attachments[n], None, self.now);
+                }
+                self.table.tick(self.now);
+                all.extend(self.settle());
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn three_missed_beats_make_a_node_suspect_and_ten_seconds_make_it_gone() {
+        // GO-2
+        let mut scene = Scene::of(4);
+        assert!(scene.pass(Duration::from_secs(3), 0..4).is_empty());
+        assert!(scene.pass(Duration::from_millis(500), 0..3).is_empty());
+        assert_eq!(scene.pass(Duration::from_millis(100), 0..3), ["n3 Suspect"]);
+        assert!(scene.pass(Duration::from_millis(9300), 0..3).is_empty());
+        assert_eq!(scene.pass(Duration::from_millis(100), 0..3), ["n3 gone"]);
+    }
+
+    #[test]
+    fn a_broken_stream_makes_a_node_suspect_at_once_and_its_return_healthy() {
+        // GO-2
+        let mut scene = Scene::of(4);
+        let id = node(2, 1).node.id;
+        scene.table.broke(&id, scene.attachments[&2], scene.now);
+        assert_eq!(scene.settle(), ["n2 Suspect"]);
+        let again = scene.table.attach(node(2, 1), scene.now).unwrap();
+        assert_eq!(scene.settle(), ["n2 Healthy"]);
+        scene.table.broke(&id, scene.attachments[&2], scene.now);
+        assert!(scene.settle().is_empty(), "the end of the older attachment is no news");
+        assert!(scene.table.is_current(&id, again));
+    }
+
+    #[test]
+    fn a_restarted_relay_is_a_new_one_and_its_older_life_is_refused() {
+        let mut scene = Scene::of(1);
+        scene.table.attach(node(0, 2), scene.now).unwrap();
+        assert_eq!(scene.settle(), ["n0 Healthy"]);
+        assert!(matches!(scene.table.attach(node(0, 1), scene.now), Err(AttachRefusal::Older(_))));
+    }
+
+    #[test]
+    fn a_coordinator_that_loses_many_at_once_says_nothing_until_they_are_back_or_forgotten() {
+        // GO-2
+        let mut scene = Scene::of(4);
+        assert!(scene.pass(Duration::from_secs(9), 0..2).is_empty(), "two of four");
+        assert!(scene.table.suspects_itself());
+        assert!(scene.pass(Duration::from_secs(1), 0..4).is_empty());
+        assert!(!scene.table.suspects_itself(), "they are back");
+        let said = scene.pass(Duration::from_secs(12), 0..2);
+        assert_eq!(said, ["n2 gone", "n3 gone"], "they stayed away");
+    }
+
+    #[test]
+    fn a_single_relay_is_never_our_own_fault() {
+        let mut scene = Scene::of(1);
+        assert_eq!(scene.pass(Duration::from_secs(1), []), ["n0 Suspect"]);
+    }
+
+    #[test]
+    fn a_coordinator_that_stood_still_suspects_nobody_for_it() {
+        let mut scene = Scene::of(3);
+        scene.pass(Duration::from_secs(1), 0..3);
+        scene.now += Duration::from_secs(60);
+        scene.table.tick(scene.now);
+        assert!(scene.settle().is_empty());
+    }
+
+    #[test]
+    fn load_is_written_in_coarse_steps_and_seldom() {
+        let mut scene = Scene::of(1);
+        let mut writes = 0;
+        for tenth in 1..=100u32 {
+            scene.now += Duration::from_millis(100);
+            let load = Load { busy_permille: tenth * 10, players: tenth, ..Load::default() };
+            scene.table.heard(&node(0, 1).node.id, scene.attachments[&0], Some(load), scene.now);
+            scene.table.tick(scene.now);
+            writes += scene.settle().len();
+        }
+        assert!((3..=5).contains(&writes), "{writes} writes in 10 s");
+    }
+}

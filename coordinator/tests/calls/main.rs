@@ -1,0 +1,10 @@
+//! A coordinator over real gRPC on loopback, as clients, relays and browsers see it.
+
+// A test waits for one kind of message and skips the others, whichever there are.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod nodes;
+mod rooms;
+mod streams;
+mod support;
+mod wire;
