@@ -151,7 +151,7 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
     }
     let mut shutdown = Shutdown::new()?;
     let metrics = admin::start_metrics("coordinator")?;
-    waystation_coordinator::describe();
+    waystation_coordinator::metrics::describe();
     let admin_listener = admin::bind(settings.admin_listen).await?;
     let admin_address = admin_listener.local_addr()?;
     let coordinator = Coordinator::bind(settings.into_config()?).await?;

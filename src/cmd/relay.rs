@@ -153,7 +153,9 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
     }
     let mut shutdown = Shutdown::new()?;
     let metrics = admin::start_metrics("relay")?;
-    waystation_relay::describe();
+    waystation_relay::worker::describe();
+    waystation_relay::control::describe();
+    waystation_relay::signal::describe();
     let admin_listener = admin::bind(settings.admin_listen).await?;
     let admin_address = admin_listener.local_addr()?;
     let relay = Relay::start(settings.into_config()?).await?;

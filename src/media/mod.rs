@@ -32,9 +32,6 @@ pub const MAX_FRAME_BYTES: usize = 16 << 20;
 /// Clock of every video codec in RTP.
 pub const VIDEO_CLOCK_HZ: u32 = 90_000;
 
-/// Clock of Opus in RTP (RFC 7587 §4.1).
-pub const AUDIO_CLOCK_HZ: u32 = 48_000;
-
 /// What a clip may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -172,8 +169,6 @@ pub struct Clip {
     h264_fps: Option<f64>,
     /// What it is encoded with.
     pub codec: Codec,
-    /// How many units it has.
-    pub units: u64,
     /// From the start of its first unit to the end of its last.
     pub lasts: Duration,
 }
@@ -188,15 +183,12 @@ impl Clip {
         let bad = |why| BadClip { path: path.to_owned(), why };
         let scan = || -> Result<Self, ClipError> {
             let mut reader = reader_of(path, h264_fps)?;
-            let (mut units, mut lasts) = (0, Duration::ZERO);
+            let mut lasts = None;
             while let Some(unit) = reader.next_unit()? {
-                units += 1;
-                lasts = unit.at + unit.lasts;
+                lasts = Some(unit.at + unit.lasts);
             }
-            if units == 0 {
-                return Err(ClipError::Empty);
-            }
-            Ok(Self { path: path.to_owned(), h264_fps, codec: reader.codec(), units, lasts })
+            let lasts = lasts.ok_or(ClipError::Empty)?;
+            Ok(Self { path: path.to_owned(), h264_fps, codec: reader.codec(), lasts })
         };
         scan().map_err(bad)
     }
