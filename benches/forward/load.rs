@@ -116,14 +116,14 @@ fn drive(
 ) -> Result<()> {
     let started = Instant::now();
     let mut pace = Pace::new(u32::try_from(burst)?, started);
-    let mut keep_alive = started;
+    let mut keep_alive_at = started;
     while started.elapsed() < time {
         let now = Instant::now();
         if pace.due(now) {
             publisher.send(burst)?;
         }
-        if now >= keep_alive {
-            keep_alive = now + KEEP_ALIVE_EVERY;
+        if now >= keep_alive_at {
+            keep_alive_at = now + KEEP_ALIVE_EVERY;
             keep_alive(&publisher.peer, identity)?;
             players.peers.iter().try_for_each(|peer| keep_alive(peer, identity))?;
         }

@@ -20,3 +20,10 @@ mod server;
 pub use config::{Config, ConfigError, MIN_SECRET_BYTES};
 pub use plane::DtlsRole;
 pub use server::{Relay, StartError};
+
+/// Says what each metric of a relay is. Call it once, before the first scrape.
+pub fn describe() {
+    worker::describe();
+    control::describe();
+    signal::describe();
+}
