@@ -74,7 +74,11 @@ fn nodes(view: &View) -> Vec<v1::Node> {
 fn rooms(view: &View) -> impl Iterator<Item = (String, v1::Room)> {
     view.rooms().iter().map(|(id, room)| {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let wire = v1::Room { room: id.to_string(), users: count(room.users.len()), streams: count(room.streams.len()) };
+        let wire = v1::Room {
+            room: id.to_string(),
+            users: count(room.users.len()),
+            streams: count(room.streams.len()),
+        };
         (id.to_string(), wire)
     })
 }
@@ -110,11 +114,15 @@ impl ClusterService for Cluster {
     async fn list_rooms(&self, request: Request<v1::ListRoomsRequest>) -> Answer<v1::ListRoomsResponse> {
         self.may_observe(request.metadata())?;
         let v1::ListRoomsRequest { page_size: size, page_token } = request.into_inner();
-        let (rooms, next_page_token) = self.0.mirror.read(|view| page(rooms(view), &page_token, page_size(size)));
+        let (rooms, next_page_token) =
+            self.0.mirror.read(|view| page(rooms(view), &page_token, page_size(size)));
         Ok(Response::new(v1::ListRoomsResponse { rooms, next_page_token }))
     }
 
-    async fn list_streams(&self, request: Request<v1::ListStreamsRequest>) -> Answer<v1::ListStreamsResponse> {
+    async fn list_streams(
+        &self,
+        request: Request<v1::ListStreamsRequest>,
+    ) -> Answer<v1::ListStreamsResponse> {
         self.may_observe(request.metadata())?;
         let v1::ListStreamsRequest { room, page_size: size, page_token } = request.into_inner();
         let of_room = |stream: &(String, v1::Stream)| {
@@ -125,7 +133,10 @@ impl ClusterService for Cluster {
         Ok(Response::new(v1::ListStreamsResponse { streams, next_page_token }))
     }
 
-    async fn watch_cluster(&self, request: Request<v1::WatchClusterRequest>) -> Answer<Self::WatchClusterStream> {
+    async fn watch_cluster(
+        &self,
+        request: Request<v1::WatchClusterRequest>,
+    ) -> Answer<Self::WatchClusterStream> {
         self.may_observe(request.metadata())?;
         let (out, views) = mpsc::channel(1);
         tokio::spawn(watch(Arc::clone(&self.0), out));

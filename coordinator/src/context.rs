@@ -140,7 +140,8 @@ impl Context {
     /// Joins the parts.
     #[must_use]
     pub fn new(parts: Parts, gathering: Gathering) -> Self {
-        let Parts { coordinator_urls, limits, timings, store, keys, mirror, user_tokens, node_tokens } = parts;
+        let Parts { coordinator_urls, limits, timings, store, keys, mirror, user_tokens, node_tokens } =
+            parts;
         let gathered = watch::Sender::new(gathering.until().is_none());
         Self {
             id: format!("{:016x}", rand::random::<u64>()),

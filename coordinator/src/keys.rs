@@ -66,10 +66,14 @@ impl Keys {
         if parts.next().is_some() {
             return None;
         }
-        let stream = |room, stream| Some(StreamKey { room: RoomId::new(room).ok()?, stream: StreamId::new(stream).ok()? });
+        let stream = |room, stream| {
+            Some(StreamKey { room: RoomId::new(room).ok()?, stream: StreamId::new(stream).ok()? })
+        };
         match (kind, first, second) {
             ("epochs", None, None) => Some(Key::Epochs),
-            ("user", Some(room), Some(user)) => Some(Key::User(RoomId::new(room).ok()?, UserId::new(user).ok()?)),
+            ("user", Some(room), Some(user)) => {
+                Some(Key::User(RoomId::new(room).ok()?, UserId::new(user).ok()?))
+            }
             ("claim", Some(room), Some(id)) => stream(room, id).map(Key::Claim),
             ("stream", Some(room), Some(id)) => stream(room, id).map(Key::Stream),
             ("node", Some(node), None) => NodeId::new(node).ok().map(Key::Node),

@@ -164,7 +164,10 @@ mod tests {
         let order = order(&nodes, &ask);
         let position = |n: usize| order.iter().position(|node| node.node == nodes[n].node).unwrap();
         assert_eq!(position(4), 0, "healthy, same region, idle");
-        assert!([1, 5].contains(&position(1).min(position(5))) && position(3) == 3, "then idle before busy elsewhere");
+        assert!(
+            [1, 5].contains(&position(1).min(position(5))) && position(3) == 3,
+            "then idle before busy elsewhere"
+        );
         assert_eq!((position(2), position(0)), (4, 5), "suspect after all healthy, failed last");
     }
 
@@ -206,7 +209,8 @@ mod tests {
         let (stream, nodes) = (stream(7), (0..8).map(node).collect::<Vec<_>>());
         let first = |nodes: &[Node], n| {
             let session = session(n);
-            let placing = Placing::Play { session: &session, origin: Some(&nodes[3].node.id), audience: 100_000 };
+            let placing =
+                Placing::Play { session: &session, origin: Some(&nodes[3].node.id), audience: 100_000 };
             order(nodes, &Ask { placing, ..publish(&stream) })[0].node.clone()
         };
         let dead = nodes[5].node.clone();

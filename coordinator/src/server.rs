@@ -55,7 +55,9 @@ const NOT_FOUND: &str = "<!doctype html><title>Not here</title><h1>Nothing is he
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Its address.
-    #[error("cannot listen on {address}: {source}; is another process using it? choose another with --listen")]
+    #[error(
+        "cannot listen on {address}: {source}; is another process using it? choose another with --listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -128,7 +130,9 @@ impl Coordinator {
         let keys = Keys::under(&config.store_prefix);
         let met = timeout(STORE_WITHIN, meet(&*store, &keys)).await.map_err(|_| StartError::SlowStore)??;
         let gathering = match met {
-            Met::Empty if config.timings.gather > Duration::ZERO => Gathering::begin(config.timings.gather, now()),
+            Met::Empty if config.timings.gather > Duration::ZERO => {
+                Gathering::begin(config.timings.gather, now())
+            }
             Met::Empty | Met::InUse => Gathering::not_needed(),
         };
         let id = timeout(STORE_WITHIN, store.id()).await.map_err(|_| StartError::SlowStore)??;
@@ -168,7 +172,8 @@ impl Coordinator {
         let Self { url, listener, context, page, ready } = self;
         let app = router(&context, page.as_deref()).await?;
         let mut background = JoinSet::new();
-        let (store, mirror, keys) = (Arc::clone(&context.store), Arc::clone(&context.mirror), context.keys.clone());
+        let (store, mirror, keys) =
+            (Arc::clone(&context.store), Arc::clone(&context.mirror), context.keys.clone());
         background.spawn(follow(store, mirror, keys, Keeper::new(Arc::clone(&context))));
         background.spawn(upkeep::run(Arc::clone(&context)));
         background.spawn(tell_ready(context.serving(), ready.clone()));
@@ -270,7 +275,9 @@ async fn router(context: &Arc<Context>, page: Option<&Path>) -> Result<Router, S
         .layer(GrpcWebLayer::new());
     let not_found = || async { (StatusCode::NOT_FOUND, Html(NOT_FOUND)).into_response() };
     let app = match page {
-        Some(page) => Router::new().fallback_service(ServeDir::new(page).fallback(axum::routing::any(not_found))),
+        Some(page) => {
+            Router::new().fallback_service(ServeDir::new(page).fallback(axum::routing::any(not_found)))
+        }
         None => Router::new().fallback(not_found),
     };
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", CODE_METADATA];

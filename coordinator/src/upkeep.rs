@@ -182,7 +182,9 @@ impl Keeper {
         let now = now();
         match news {
             News::User(room, user) => {
-                let held = context.mirror.read(|view| view.room(room).and_then(|room| room.users.get(user).cloned()));
+                let held = context
+                    .mirror
+                    .read(|view| view.room(room).and_then(|room| room.users.get(user).cloned()));
                 let who = Who::User(room.clone(), user.clone());
                 match held.filter(|held| held.value.owner == context.id) {
                     Some(held) => {
@@ -199,7 +201,9 @@ impl Keeper {
                 let who = Who::Plain(stream.clone());
                 let plain = context.mirror.read(claim);
                 match plain.filter(|claim| claim.value.session.as_str().starts_with(PLAIN_PREFIX)) {
-                    Some(claim) => context.presence().track(who, &claim.value.session, claim.modified, None, now),
+                    Some(claim) => {
+                        context.presence().track(who, &claim.value.session, claim.modified, None, now)
+                    }
                     None => context.presence().forget(&who),
                 }
             }

@@ -18,11 +18,11 @@ use std::{
 use tokio::sync::{broadcast, watch};
 use waystation_proto::{Load, Node, RoomId, SessionId, v1};
 
+use self::feed::Feed;
 pub use self::{
     follow::{Follower, follow},
     view::{Delta, Held, News, Room, Standing, View},
 };
-use self::feed::Feed;
 use crate::{
     keys::{Keys, RevokedEntry},
     store::{Batch, Listing, StoreId},
@@ -91,8 +91,7 @@ impl Mirror {
     /// The copy of an empty store.
     #[must_use]
     pub fn new(store: StoreId, keys: Keys) -> Self {
-        let state =
-            State { store, view: View::new(keys), feed: Feed::default(), listeners: BTreeMap::new() };
+        let state = State { store, view: View::new(keys), feed: Feed::default(), listeners: BTreeMap::new() };
         Self {
             state: Mutex::new(state),
             revision: watch::Sender::new(0),
@@ -146,7 +145,8 @@ impl Mirror {
         if let Some(waiting) = state.feed.flush(room, now) {
             state.publish(room, waiting);
         }
-        let listeners = state.listeners.entry(room.clone()).or_insert_with(|| broadcast::Sender::new(ROOM_BACKLOG));
+        let listeners =
+            state.listeners.entry(room.clone()).or_insert_with(|| broadcast::Sender::new(ROOM_BACKLOG));
         let news = listeners.subscribe();
         let of_room = state.view.room(room);
         let users = of_room.map(Room::shown_users).unwrap_or_default();
@@ -190,7 +190,9 @@ impl Mirror {
         let mut rooms: BTreeMap<RoomId, Vec<Delta>> = BTreeMap::new();
         for one in &news {
             match one {
-                News::Room(room, deltas) => rooms.entry(room.clone()).or_default().extend(deltas.iter().cloned()),
+                News::Room(room, deltas) => {
+                    rooms.entry(room.clone()).or_default().extend(deltas.iter().cloned())
+                }
                 News::User(..) | News::Claim(_) => {}
                 News::Node(_) => nodes_changed = true,
                 News::Revoked(session) => {

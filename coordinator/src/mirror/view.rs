@@ -178,7 +178,8 @@ impl View {
     ) -> impl Iterator<Item = (StreamKey, &'a Held<ClaimEntry>)> {
         let claims = self.rooms.get(room).into_iter().flat_map(|room| &room.claims);
         let of_session = claims.filter(move |(_, claim)| claim.value.session == *session);
-        of_session.map(move |(stream, claim)| (StreamKey { room: room.clone(), stream: stream.clone() }, claim))
+        of_session
+            .map(move |(stream, claim)| (StreamKey { room: room.clone(), stream: stream.clone() }, claim))
     }
 
     /// Plays a batch in.
@@ -207,7 +208,8 @@ impl View {
         let listed: BTreeSet<_> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
         let gone = self.known.keys().filter(|key| !listed.contains(key.as_str()));
         let gone = gone.map(|key| Change::Delete(key.clone()));
-        let fresh = listing.entries.iter().filter(|entry| self.known.get(&entry.key) != Some(&entry.modified));
+        let fresh =
+            listing.entries.iter().filter(|entry| self.known.get(&entry.key) != Some(&entry.modified));
         let changes: Vec<_> = gone.chain(fresh.map(|entry| Change::Put(entry.clone()))).collect();
         let news = self.apply(&Batch { revision: listing.revision, changes });
         self.revision = listing.revision;
@@ -220,7 +222,8 @@ impl View {
                 self.epochs = entry.and_then(read).map_or(Origin { base: 0 }, |held| held.value);
             }
             Key::User(room, user) => {
-                let deltas = self.rooms.entry(room.clone()).or_default().take_user(&user, entry.and_then(read));
+                let deltas =
+                    self.rooms.entry(room.clone()).or_default().take_user(&user, entry.and_then(read));
                 self.tidy(&room);
                 news.push(News::Room(room.clone(), deltas));
                 news.push(News::User(room, user));
@@ -283,7 +286,12 @@ fn shown_stream(stream: &StreamId, entry: &StreamEntry) -> v1::RoomStream {
 }
 
 /// Deletes come first: an entry that came back as another is a Delete and an Add, in that order.
-fn differ<T: PartialEq>(old: Option<T>, new: Option<T>, deleted: fn(T) -> Delta, added: fn(T) -> Delta) -> Vec<Delta> {
+fn differ<T: PartialEq>(
+    old: Option<T>,
+    new: Option<T>,
+    deleted: fn(T) -> Delta,
+    added: fn(T) -> Delta,
+) -> Vec<Delta> {
     if old == new {
         return Vec::new();
     }

@@ -58,7 +58,9 @@ impl Nodes {
         let token = bearer.and_then(|value| value.strip_prefix("Bearer "));
         let joining = token.and_then(|token| self.0.node_tokens.joining(token, unix_s()));
         joining.ok_or_else(|| {
-            Status::unauthenticated("the join token does not hold; do relay and coordinator have the same cluster secret?")
+            Status::unauthenticated(
+                "the join token does not hold; do relay and coordinator have the same cluster secret?",
+            )
         })
     }
 }
@@ -201,9 +203,9 @@ impl Attachment {
         let context = &self.context;
         // Subscribed before the list is taken: none falls between.
         let mut revocations = context.mirror.revocations();
-        let revoked = context.mirror.read(|view| {
-            view.revoked().iter().map(|(session, entry)| revoke(session, *entry)).collect()
-        });
+        let revoked = context
+            .mirror
+            .read(|view| view.revoked().iter().map(|(session, entry)| revoke(session, *entry)).collect());
         let welcome = v1::AttachWelcome {
             coordinator_urls: context.coordinator_urls.clone(),
             keys: Some(context.node_tokens.signing_keys()),
@@ -279,7 +281,9 @@ impl Attachment {
             Some(Incoming::Exchange(request)) => Report::Exchange(request),
         };
         heard(None);
-        self.reports.try_send(report).map_err(|_| Status::resource_exhausted("too many reports wait; attach again"))
+        self.reports
+            .try_send(report)
+            .map_err(|_| Status::resource_exhausted("too many reports wait; attach again"))
     }
 }
 

@@ -163,7 +163,8 @@ impl Table {
     /// Looks at the clock. To be called at least every beat.
     pub fn tick(&mut self, now: Instant) {
         let suspect_after = BEAT_EVERY * MISSED_BEATS;
-        let stalled = self.looked.is_some_and(|looked| now.saturating_duration_since(looked) >= suspect_after);
+        let stalled =
+            self.looked.is_some_and(|looked| now.saturating_duration_since(looked) >= suspect_after);
         self.looked = Some(now);
         if stalled {
             // We did not read meanwhile: their beats may be waiting.
@@ -172,13 +173,18 @@ impl Table {
             }
         }
         let silent = |held: &Held| now.saturating_duration_since(held.heard);
-        let late: Vec<_> =
-            self.nodes.iter().filter(|(_, held)| silent(held) >= suspect_after).map(|(id, _)| id.clone()).collect();
+        let late: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, held)| silent(held) >= suspect_after)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in late {
             self.lose(&id, now);
         }
         let forgotten_after = self.forgotten_after;
-        while self.losses.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= forgotten_after) {
+        while self.losses.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= forgotten_after)
+        {
             self.losses.pop_front();
         }
         for (id, held) in self.nodes.extract_if(.., |_, held| silent(held) >= forgotten_after) {
@@ -190,7 +196,8 @@ impl Table {
     #[must_use]
     pub fn suspects_itself(&self) -> bool {
         let together = |at: Instant| {
-            let within = |other: &&(Instant, NodeId)| other.0 >= at && other.0.duration_since(at) <= LOSSES_WITHIN;
+            let within =
+                |other: &&(Instant, NodeId)| other.0 >= at && other.0.duration_since(at) <= LOSSES_WITHIN;
             self.losses.iter().filter(within).count()
         };
         let most = self.losses.iter().map(|(at, _)| together(*at)).max().unwrap_or(0);

@@ -190,7 +190,8 @@ impl Connection {
     }
 
     async fn down(&mut self, room: &str, refusal: Refusal) -> Result<(), End> {
-        let down = v1::RoomDown { room: room.to_owned(), code: refusal.code.number(), message: refusal.message };
+        let down =
+            v1::RoomDown { room: room.to_owned(), code: refusal.code.number(), message: refusal.message };
         self.send(Event::RoomDown(down)).await
     }
 
@@ -198,7 +199,8 @@ impl Connection {
     async fn tell_nodes(&mut self, news: &NodeNews) -> Result<(), End> {
         let health: BTreeMap<_, _> = news.nodes.iter().map(|node| (node.node.clone(), node.health)).collect();
         let suspect = |(node, health): (&NodeRef, &Health)| {
-            (*health == Health::Suspect && self.known.get(node) == Some(&Health::Healthy)).then(|| node.clone())
+            (*health == Health::Suspect && self.known.get(node) == Some(&Health::Healthy))
+                .then(|| node.clone())
         };
         let suspects: Vec<_> = health.iter().filter_map(suspect).collect();
         self.known = health;
@@ -237,7 +239,8 @@ impl Connection {
         let room = RoomId::new(&login.room)?;
         let session = session_of(&LoginId::new(&login.login_id)?);
         if !self.rooms.contains_key(&room) && self.rooms.len() >= context.limits.rooms_per_client {
-            let message = format!("a client may be in {} rooms at once; leave one", context.limits.rooms_per_client);
+            let message =
+                format!("a client may be in {} rooms at once; leave one", context.limits.rooms_per_client);
             return Err(Refusal::new(ErrorCode::TooManyRooms, message).into());
         }
         let token = context.user_tokens.check_for_room(&login.user_token, &room, unix_s())?;
@@ -256,7 +259,9 @@ impl Connection {
             context.change(|view| enter(view, &context.keys, &room, &attempt, most, unix_ms())).await?;
         match entering.0 {
             Entered::Up { resumed } => tracing::debug!(%room, user = %token.user, resumed, "logged in"),
-            Entered::Late => return Err(CallError::Unknown("connection: a newer one of this client is open")),
+            Entered::Late => {
+                return Err(CallError::Unknown("connection: a newer one of this client is open"));
+            }
             Entered::Refused(refusal) => return Err(refusal.into()),
         }
         context.presence().heard(&Who::User(room.clone(), token.user.clone()), &session, now());
@@ -322,20 +327,30 @@ impl Connection {
             }
             Standing::Unknown => {
                 tracing::debug!(%room, user = %joined.user, "a login timed out under an open connection");
-                return Err(End::Again(Status::unavailable("this login was not heard in time; connect again")));
+                return Err(End::Again(Status::unavailable(
+                    "this login was not heard in time; connect again",
+                )));
             }
         }
         match news {
             Ok(news) => {
-                let deltas: Vec<_> =
-                    news.deltas.iter().filter(|delta| joined.notify_users || !is_of_user(delta)).map(wire).collect();
+                let deltas: Vec<_> = news
+                    .deltas
+                    .iter()
+                    .filter(|delta| joined.notify_users || !is_of_user(delta))
+                    .map(wire)
+                    .collect();
                 if deltas.is_empty() {
                     return Ok(());
                 }
                 let number = news.revision;
                 let revision = v1::Revision { number, ..self.context.mirror.revision() };
-                self.send(Event::RoomChange(v1::RoomChange { room: room.to_string(), revision: Some(revision), deltas }))
-                    .await
+                self.send(Event::RoomChange(v1::RoomChange {
+                    room: room.to_string(),
+                    revision: Some(revision),
+                    deltas,
+                }))
+                .await
             }
             Err(BroadcastStreamRecvError::Lagged(_)) => {
                 let snapshot = self.context.mirror.subscribe(room, now());

@@ -100,7 +100,11 @@ pub fn decide(held: Option<&UserEntry>, attempt: &Attempt<'_>) -> Decision {
     let mut history = held.replaced.clone();
     history.push(held.session.clone());
     let forgotten = (history.len() > REPLACED_KEPT).then(|| history.remove(0));
-    Decision::Replace { entry: entry(attempt, held.shown.clone(), history), ended: held.session.clone(), forgotten }
+    Decision::Replace {
+        entry: entry(attempt, held.shown.clone(), history),
+        ended: held.session.clone(),
+        forgotten,
+    }
 }
 
 #[cfg(test)]
@@ -156,12 +160,23 @@ mod tests {
         let first = entered(login(None, "one", false, 1));
         let again = entered(login(Some(&first), "one", false, 2));
         assert_eq!((again.session.as_str(), again.connection), ("one", 2));
-        assert_eq!(login(Some(&again), "one", true, 1), Decision::Late, "the older connection's write comes late");
-        let Decision::Replace { entry: second, ended, forgotten } = login(Some(&again), "two", false, 1) else { panic!() };
+        assert_eq!(
+            login(Some(&again), "one", true, 1),
+            Decision::Late,
+            "the older connection's write comes late"
+        );
+        let Decision::Replace { entry: second, ended, forgotten } = login(Some(&again), "two", false, 1)
+        else {
+            panic!()
+        };
         assert_eq!((ended.as_str(), forgotten), ("one", None));
         assert_eq!(code(login(Some(&second), "one", false, 3)), Some(ErrorCode::Replaced), "a late repeat");
         assert_eq!(code(login(Some(&second), "one", true, 3)), Some(ErrorCode::Replaced));
-        assert_eq!(code(login(Some(&second), "unheard-of", true, 1)), Some(ErrorCode::Replaced), "never a new login");
+        assert_eq!(
+            code(login(Some(&second), "unheard-of", true, 1)),
+            Some(ErrorCode::Replaced),
+            "never a new login"
+        );
     }
 
     #[test]

@@ -57,7 +57,14 @@ fn end_streams(view: &View, keys: &Keys, room: &RoomId, session: &SessionId, int
 
 /// A login, whose token was checked, comes into a room that takes so many users.
 #[must_use]
-pub fn enter(view: &View, keys: &Keys, room: &RoomId, attempt: &Attempt<'_>, most: usize, now_ms: u64) -> Plan<Entered> {
+pub fn enter(
+    view: &View,
+    keys: &Keys,
+    room: &RoomId,
+    attempt: &Attempt<'_>,
+    most: usize,
+    now_ms: u64,
+) -> Plan<Entered> {
     let refused = |refusal| Plan::Settled(Entered::Refused(refusal));
     if let Some(revoked) = view.revoked().get(attempt.session) {
         let code = revoked.error();
@@ -185,7 +192,8 @@ pub fn renew(
         return refused(format!("the new token is that of another app than {}", held.value.app));
     }
     let rights = Rights { publish: token.publish, play: token.play, streams: token.streams.clone() };
-    let entry = UserEntry { app: token.app.clone(), rights, expires_s: Some(token.exp), ..held.value.clone() };
+    let entry =
+        UserEntry { app: token.app.clone(), rights, expires_s: Some(token.exp), ..held.value.clone() };
     let key = keys.text(&Key::User(room.clone(), user.clone()));
     let compares = vec![Compare::Modified(key.clone(), held.modified)];
     Plan::Write(Transaction { compares, writes: vec![Write::put(key, encode(&entry))] }, Ok(()))

@@ -27,8 +27,12 @@ pub enum Who {
 enum Token {
     /// Only a relay's word is known, or the client has no login.
     Unknown,
-    Good { until_ms: u64 },
-    Warned { until_ms: u64 },
+    Good {
+        until_ms: u64,
+    },
+    Warned {
+        until_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -88,10 +92,19 @@ impl Presence {
     }
 
     /// Counts somebody from now on; an entry that was written again was heard just now.
-    pub fn track(&mut self, who: Who, session: &SessionId, modified: u64, expires_s: Option<u64>, now: Instant) {
+    pub fn track(
+        &mut self,
+        who: Who,
+        session: &SessionId,
+        modified: u64,
+        expires_s: Option<u64>,
+        now: Instant,
+    ) {
         let until_ms = expires_s.map(|expires| expires.saturating_mul(1000));
         let token = match (until_ms, self.tracked.get(&who).map(|tracked| tracked.token)) {
-            (Some(until), Some(Token::Warned { until_ms })) if until == until_ms => Token::Warned { until_ms },
+            (Some(until), Some(Token::Warned { until_ms })) if until == until_ms => {
+                Token::Warned { until_ms }
+            }
             (Some(until_ms), _) => Token::Good { until_ms },
             (None, _) => Token::Unknown,
         };
@@ -213,10 +226,16 @@ mod tests {
         let (mut presence, start) = (Presence::new(HEARD_WITHIN, WARNING), Instant::now());
         presence.track(ann(), &session("a"), 7, Some(60), start);
         let (second, due) = first_due(&mut presence, start, 0);
-        assert_eq!((second, due), (30, vec![Due::Expiring { who: ann(), session: session("a"), within: WARNING }]));
+        assert_eq!(
+            (second, due),
+            (30, vec![Due::Expiring { who: ann(), session: session("a"), within: WARNING }])
+        );
         presence.track(ann(), &session("a"), 8, Some(60), start + WARNING);
         let (second, due) = first_due(&mut presence, start + WARNING, 30_000);
-        assert_eq!((second, due), (30, vec![Due::Expired { who: ann(), session: session("a"), modified: 8 }]));
+        assert_eq!(
+            (second, due),
+            (30, vec![Due::Expired { who: ann(), session: session("a"), modified: 8 }])
+        );
         presence.track(ann(), &session("a"), 9, Some(120), start + WARNING * 2);
         let (second, due) = first_due(&mut presence, start + WARNING * 2, 60_000);
         assert_eq!((second, due.len()), (30, 1), "renewed: the next warning is for the new token");

@@ -187,7 +187,10 @@ impl RoomService for Rooms {
     async fn connect(&self, request: Request<v1::ConnectRequest>) -> Answer<Self::ConnectStream> {
         let request = request.into_inner();
         if request.client_id.is_empty() || request.client_id.len() > MAX_CLIENT_ID_BYTES {
-            let message = format!("client_id has {} bytes; 1 to {MAX_CLIENT_ID_BYTES} are allowed", request.client_id.len());
+            let message = format!(
+                "client_id has {} bytes; 1 to {MAX_CLIENT_ID_BYTES} are allowed",
+                request.client_id.len()
+            );
             return Err(Status::invalid_argument(message));
         }
         if request.rooms.len() > MAX_SESSIONS {
@@ -232,7 +235,10 @@ impl RoomService for Rooms {
         answer(self.log_out(request.into_inner()).await)
     }
 
-    async fn plan_publish(&self, request: Request<v1::PlanPublishRequest>) -> Answer<v1::PlanPublishResponse> {
+    async fn plan_publish(
+        &self,
+        request: Request<v1::PlanPublishRequest>,
+    ) -> Answer<v1::PlanPublishResponse> {
         let deadline = deadline(request.metadata());
         let result = self.plan_publish(request.into_inner(), deadline).await;
         metrics::plan("publish", outcome(&result));

@@ -89,7 +89,8 @@ impl Store for MemoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Found> {
-        async move { Ok(self.0.with(|core| Found { revision: core.revision(), entry: core.get(key) })) }.boxed()
+        async move { Ok(self.0.with(|core| Found { revision: core.revision(), entry: core.get(key) })) }
+            .boxed()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> Answer<'a, Listing> {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Batch, Change, Compare, Entry, LeaseId, Listing, MAX_TRANSACTION, Outcome, StoreError, Transaction, WatchError,
-    Write,
+    Batch, Change, Compare, Entry, LeaseId, Listing, MAX_TRANSACTION, Outcome, StoreError, Transaction,
+    WatchError, Write,
 };
 
 /// Revisions that a watch can go back.
@@ -60,7 +60,8 @@ impl Core {
 
     pub(super) fn list(&self, prefix: &str) -> Listing {
         let from = self.entries.range(prefix.to_owned()..);
-        let entries = from.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry.clone()).collect();
+        let entries =
+            from.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry.clone()).collect();
         Listing { revision: self.revision, entries }
     }
 
@@ -89,7 +90,9 @@ impl Core {
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Absent(key) => !self.entries.contains_key(key),
-            Compare::Modified(key, revision) => self.entries.get(key).is_some_and(|e| e.modified == *revision),
+            Compare::Modified(key, revision) => {
+                self.entries.get(key).is_some_and(|e| e.modified == *revision)
+            }
             Compare::Version(key, version) => self.entries.get(key).is_some_and(|e| e.version == *version),
             Compare::Value(key, value) => self.entries.get(key).is_some_and(|e| e.value == *value),
         }

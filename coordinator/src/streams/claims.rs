@@ -26,16 +26,25 @@ pub enum Take {
 
 /// A session asks for a stream.
 #[must_use]
-pub fn take(held: Option<&Held<ClaimEntry>>, stream: &StreamKey, user: &UserId, session: &SessionId, base: u64) -> Take {
+pub fn take(
+    held: Option<&Held<ClaimEntry>>,
+    stream: &StreamKey,
+    user: &UserId,
+    session: &SessionId,
+    base: u64,
+) -> Take {
     match held {
         Some(held) if held.value.user != *user => {
-            let message = format!("stream {stream} is being published by user {}; choose another id", held.value.user);
+            let message =
+                format!("stream {stream} is being published by user {}; choose another id", held.value.user);
             Take::Refuse(Refusal::new(ErrorCode::StreamTaken, message))
         }
         Some(held) if held.value.session == *session => Take::Keep { epoch: held.value.epoch(held.modified) },
-        Some(_) | None => {
-            Take::Write(ClaimEntry { user: user.clone(), session: session.clone(), epoch: EpochSource::Above(base) })
-        }
+        Some(_) | None => Take::Write(ClaimEntry {
+            user: user.clone(),
+            session: session.clone(),
+            epoch: EpochSource::Above(base),
+        }),
     }
 }
 
@@ -88,7 +97,9 @@ pub fn judge(held: Option<&Held<ClaimEntry>>, said: &Said, foreign: bool) -> Ver
     }
     match held.value.epoch {
         // Two of a predecessor's: the higher one was the last.
-        EpochSource::Gathered(epoch) if foreign && epoch < said.claim.epoch => Verdict::Adopt(said.gathered()),
+        EpochSource::Gathered(epoch) if foreign && epoch < said.claim.epoch => {
+            Verdict::Adopt(said.gathered())
+        }
         EpochSource::Gathered(_) | EpochSource::Above(_) => Verdict::Over,
     }
 }
@@ -183,8 +194,16 @@ mod tests {
         assert_eq!(judge(Some(&held), &said(BASE + 5, 0, "a1"), false), Verdict::Held);
         assert_eq!(judge(Some(&held), &said(BASE + 4, 9, "a1"), false), Verdict::Over);
         assert_eq!(judge(Some(&held), &said(BASE + 5, 0, "other"), false), Verdict::Over);
-        assert_eq!(judge(Some(&held), &said(BASE - 1, 0, "a0"), true), Verdict::Over, "a predecessor's is lower");
-        assert_eq!(judge(None, &said(BASE + 5, 0, "a1"), false), Verdict::Over, "it ended; a late word changes nothing");
+        assert_eq!(
+            judge(Some(&held), &said(BASE - 1, 0, "a0"), true),
+            Verdict::Over,
+            "a predecessor's is lower"
+        );
+        assert_eq!(
+            judge(None, &said(BASE + 5, 0, "a1"), false),
+            Verdict::Over,
+            "it ended; a late word changes nothing"
+        );
     }
 
     #[test]
@@ -213,7 +232,11 @@ mod tests {
         assert_eq!(origin_up(Some(&first), &said(5, 0, "a1"), &node(2)), None, "late");
         let moved = origin_up(Some(&first), &said(5, 2, "a1"), &node(2)).unwrap();
         assert_eq!(moved.origin, Some(node(2)));
-        assert_eq!(origin_down(Some(&moved), Claim { epoch: 5, moved: 1 }, &node(1)), None, "the one left behind");
+        assert_eq!(
+            origin_down(Some(&moved), Claim { epoch: 5, moved: 1 }, &node(1)),
+            None,
+            "the one left behind"
+        );
         let down = origin_down(Some(&moved), Claim { epoch: 5, moved: 2 }, &node(2)).unwrap();
         assert_eq!((down.origin, down.epoch), (None, 5));
         assert_eq!(origin_down(None, Claim { epoch: 5, moved: 2 }, &node(2)), None);

@@ -24,7 +24,8 @@ fn fresh_session() -> SessionId {
 }
 
 async fn grant(context: &Context, request: &v1::ExchangeRequest) -> Result<String, CallError> {
-    let stream = request.stream.clone().ok_or_else(|| CallError::Malformed("the exchange names no stream".into()))?;
+    let stream =
+        request.stream.clone().ok_or_else(|| CallError::Malformed("the exchange names no stream".into()))?;
     let stream: StreamKey = stream.try_into()?;
     let token = context.user_tokens.check_for_room(&request.user_token, &stream.room, unix_s())?;
     let session = fresh_session();
@@ -46,7 +47,9 @@ async fn grant(context: &Context, request: &v1::ExchangeRequest) -> Result<Strin
             }
             (Action::Play, None)
         }
-        v1::MediaAction::Unspecified => return Err(CallError::Malformed("the exchange names no action".into())),
+        v1::MediaAction::Unspecified => {
+            return Err(CallError::Malformed("the exchange names no action".into()));
+        }
     };
     let grant = Grant {
         app: &token.app,

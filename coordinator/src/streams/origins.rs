@@ -100,7 +100,13 @@ pub async fn origin_up(context: &Context, node: &NodeRef, up: v1::OriginUp) -> R
 }
 
 /// A stream's origin is gone. That of a plain client goes with it: the relay session was all there was of it.
-fn take_down(view: &View, keys: &Keys, stream: &StreamKey, claim: Claim, node: &NodeRef) -> Plan<Option<u64>> {
+fn take_down(
+    view: &View,
+    keys: &Keys,
+    stream: &StreamKey,
+    claim: Claim,
+    node: &NodeRef,
+) -> Plan<Option<u64>> {
     let room = view.room(&stream.room);
     let shown = room.and_then(|room| room.streams.get(&stream.stream));
     let entry = down_entry(shown.map(|shown| &shown.value), claim, node);
@@ -159,7 +165,8 @@ pub async fn users_heard(context: &Context, users: Vec<v1::RoomUserSession>) -> 
         if heard(context, &room, &user, &session) || context.gathering().until().is_none() {
             continue;
         }
-        let enter = |view: &View| enter_by_relays_word(view, &context.keys, &room, &user, &session, &context.id);
+        let enter =
+            |view: &View| enter_by_relays_word(view, &context.keys, &room, &user, &session, &context.id);
         context.change(enter).await?;
     }
     Ok(())

@@ -84,7 +84,10 @@ fn take_claim(view: &View, keys: &Keys, stream: &StreamKey, claimant: &Claimant<
             let key = keys.text(&Key::Claim(stream.clone()));
             let mut compares = vec![Compare::unchanged(key.clone(), held.map(|held| held.modified))];
             if let Some(seen) = seen {
-                compares.push(Compare::Modified(keys.text(&Key::User(stream.room.clone(), (*user).clone())), *seen));
+                compares.push(Compare::Modified(
+                    keys.text(&Key::User(stream.room.clone(), (*user).clone())),
+                    *seen,
+                ));
             }
             // Another session's publication of it ends for others here; this one's begins with a relay's word.
             let gone = Write::Delete(keys.text(&Key::Stream(stream.clone())));
@@ -241,7 +244,12 @@ pub async fn plan_play(
     Ok((node_token, nodes))
 }
 
-fn end_claim(view: &View, keys: &Keys, stream: &StreamKey, holds: impl Fn(&SessionId, u64, u64) -> bool) -> Plan<Option<u64>> {
+fn end_claim(
+    view: &View,
+    keys: &Keys,
+    stream: &StreamKey,
+    holds: impl Fn(&SessionId, u64, u64) -> bool,
+) -> Plan<Option<u64>> {
     let held = view.room(&stream.room).and_then(|room| room.claims.get(&stream.stream));
     let Some(held) = held else { return Plan::Settled(None) };
     let epoch = held.value.epoch(held.modified);
@@ -258,7 +266,12 @@ fn end_claim(view: &View, keys: &Keys, stream: &StreamKey, holds: impl Fn(&Sessi
 ///
 /// # Errors
 /// [`CallError`]
-pub async fn end(context: &Context, stream: &StreamKey, session: &SessionId, epoch: u64) -> Result<(), CallError> {
+pub async fn end(
+    context: &Context,
+    stream: &StreamKey,
+    session: &SessionId,
+    epoch: u64,
+) -> Result<(), CallError> {
     let holds = |holder: &SessionId, held: u64, _: u64| holder == session && held <= epoch;
     let ending = context.change(|view| end_claim(view, &context.keys, stream, holds)).await?;
     ended(context, ending.0.map(|epoch| (stream.clone(), epoch)));
@@ -270,7 +283,8 @@ pub async fn end(context: &Context, stream: &StreamKey, session: &SessionId, epo
 /// # Errors
 /// [`Fault`]
 pub async fn end_unheard(context: &Context, stream: &StreamKey, seen: u64) -> Result<(), Fault> {
-    let ending = context.change(|view| end_claim(view, &context.keys, stream, |_, _, held| held == seen)).await?;
+    let ending =
+        context.change(|view| end_claim(view, &context.keys, stream, |_, _, held| held == seen)).await?;
     ended(context, ending.0.map(|epoch| (stream.clone(), epoch)));
     Ok(())
 }

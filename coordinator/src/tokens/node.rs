@@ -15,7 +15,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde::Serialize;
 use waystation_proto::{
     NodeId, NodeRef,
-    token::{JOIN_AUDIENCE, JoinToken, NODE_TOKEN_AUDIENCE, NodeToken, RELAY_CERTIFICATE_AUDIENCE, RelayCertificate},
+    token::{
+        JOIN_AUDIENCE, JoinToken, NODE_TOKEN_AUDIENCE, NodeToken, RELAY_CERTIFICATE_AUDIENCE,
+        RelayCertificate,
+    },
     v1,
 };
 
@@ -84,7 +87,9 @@ impl NodeTokens {
     /// The public keys that relays check with.
     #[must_use]
     pub fn signing_keys(&self) -> v1::SigningKeys {
-        v1::SigningKeys { keys: vec![v1::SigningKey { id: self.id.clone(), public_key: self.public.clone() }] }
+        v1::SigningKeys {
+            keys: vec![v1::SigningKey { id: self.id.clone(), public_key: self.public.clone() }],
+        }
     }
 
     fn sign(&self, claims: &impl Serialize) -> Result<String, SignError> {
@@ -167,7 +172,8 @@ mod tests {
 
     #[test]
     fn two_coordinators_with_one_secret_have_one_key_and_others_have_another() {
-        let (one, two) = (NodeTokens::derive("secret of all").unwrap(), NodeTokens::derive("secret of all").unwrap());
+        let (one, two) =
+            (NodeTokens::derive("secret of all").unwrap(), NodeTokens::derive("secret of all").unwrap());
         let other = NodeTokens::derive("another secret").unwrap();
         assert_eq!(one.signing_keys(), two.signing_keys());
         assert_ne!(one.signing_keys(), other.signing_keys());
@@ -196,7 +202,8 @@ mod tests {
         let tokens = NodeTokens::derive("secret").unwrap();
         let join = |secret: &str, aud: &str, exp| {
             let claims = JoinToken { aud: aud.into(), node: NodeId::new("n").unwrap(), exp };
-            encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+            encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))
+                .unwrap()
         };
         assert_eq!(tokens.joining(&join("secret", JOIN_AUDIENCE, NOW), NOW), NodeId::new("n").ok());
         assert_eq!(tokens.joining(&join("secret", JOIN_AUDIENCE, NOW - LEEWAY_S), NOW), None);

@@ -88,13 +88,13 @@ fn refused(message: impl Into<String>) -> Refusal {
 }
 
 fn why(error: &Error, app: &str) -> Refusal {
-    match error.kind() {
-        ErrorKind::InvalidSignature => refused(format!("the token was not signed with the key of app {app:?}")),
-        ErrorKind::InvalidAlgorithm => {
-            refused(format!("the token is signed with another algorithm than app {app:?} uses"))
-        }
-        _ => refused(format!("the token cannot be read: {error}")),
+    if matches!(error.kind(), ErrorKind::InvalidSignature) {
+        return refused(format!("the token was not signed with the key of app {app:?}"));
     }
+    if matches!(error.kind(), ErrorKind::InvalidAlgorithm) {
+        return refused(format!("the token is signed with another algorithm than app {app:?} uses"));
+    }
+    refused(format!("the token cannot be read: {error}"))
 }
 
 impl UserTokens {
@@ -248,7 +248,9 @@ mod tests {
         // PUB-5, PLAY-5
         let stream = StreamId::new("cam").unwrap();
         let check = |allowed, streams: Option<&[String]>| {
-            check_right(allowed, streams, &stream, ErrorCode::PublishForbidden).err().map(|refusal| refusal.code)
+            check_right(allowed, streams, &stream, ErrorCode::PublishForbidden)
+                .err()
+                .map(|refusal| refusal.code)
         };
         assert_eq!(check(true, None), None);
         assert_eq!(check(true, Some(&["cam".into()])), None);

@@ -69,7 +69,8 @@ async fn a_dead_relay_is_suspected_at_once_a_frozen_one_soon_and_both_are_forgot
                 .nodes
                 .iter()
                 .any(|listed| {
-                    listed.r#ref.as_ref() == Some(&node) && listed.health == i32::from(v1::NodeHealth::Suspect)
+                    listed.r#ref.as_ref() == Some(&node)
+                        && listed.health == i32::from(v1::NodeHealth::Suspect)
                 })
                 .then_some(()),
             _ => None,
@@ -134,7 +135,11 @@ async fn a_coordinator_that_forgot_everything_gathers_what_relays_and_clients_ho
 
     let again = v1::AttachHello { origins: vec![origin], ..hello(1, 1) };
     let relay = Relay::attach_with(&second, again).await;
-    let claims = vec![v1::HeldClaim { stream: "standby".into(), claim: standby.claim, node_token: standby.node_token }];
+    let claims = vec![v1::HeldClaim {
+        stream: "standby".into(),
+        claim: standby.claim,
+        node_token: standby.node_token,
+    }];
     let resumed = v1::RoomLogin { resume: true, claims, ..login("bob", "secret-of-bob") };
     let session = bob.up.session_id.clone();
     let mut bob = Client::with(&second, "bob", 2, resumed).await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use waystation_proto::v1::{self, connect_event::Event};
 
-use crate::support::{Client, ROOM, Relay, Server, connect, config, down, login, next, soon, token, token_with, unix_s};
+use crate::support::{
+    Client, ROOM, Relay, Server, config, connect, down, login, next, soon, token, token_with, unix_s,
+};
 
 /// Short enough for a test, long enough for a busy machine to beat in.
 const HEARD_WITHIN: Duration = Duration::from_millis(1500);
@@ -43,7 +45,9 @@ async fn a_refusal_that_no_retry_can_mend_ends_the_login_with_its_code() {
         (token("bob"), 1_002_034),
     ];
     for (user_token, code) in cases {
-        let mut events = connect(&server, "bob", 1, vec![v1::RoomLogin { user_token, ..login("bob", "b") }]).await.unwrap();
+        let mut events = connect(&server, "bob", 1, vec![v1::RoomLogin { user_token, ..login("bob", "b") }])
+            .await
+            .unwrap();
         assert_eq!(down(&mut events).await, code);
     }
 }
@@ -89,7 +93,8 @@ async fn who_is_unheard_is_gone_and_comes_back_as_a_new_entry() {
     assert_eq!(ann.told().await, "+bob");
     // Bob's process dies; ann goes on beating.
     drop(bob);
-    let mut alive = Client::with(&server, "ann-2", 1, v1::RoomLogin { room: "other".into(), ..login("ann", "x") }).await;
+    let mut alive =
+        Client::with(&server, "ann-2", 1, v1::RoomLogin { room: "other".into(), ..login("ann", "x") }).await;
     alive.session = ann.session.clone();
     let beats = tokio::spawn(async move {
         loop {
@@ -141,7 +146,8 @@ async fn a_token_about_to_expire_is_announced_and_renewed_in_time_nothing_else_h
     // ROOM-8
     let server = Server::start().await;
     let short = token_with("ann", |token| token.exp = unix_s() + 3);
-    let mut ann = Client::with(&server, "ann", 1, v1::RoomLogin { user_token: short, ..login("ann", "a") }).await;
+    let mut ann =
+        Client::with(&server, "ann", 1, v1::RoomLogin { user_token: short, ..login("ann", "a") }).await;
     let expiring = next(ann.events(), "the announcement", |event| match event {
         Event::TokenExpiring(expiring) => Some(expiring),
         _ => None,
@@ -163,7 +169,8 @@ async fn a_token_that_is_not_renewed_ends_the_login_and_others_hear_it() {
     let server = Server::start().await;
     let mut bob = Client::login(&server, "bob").await;
     let short = token_with("ann", |token| token.exp = unix_s() + 2);
-    let mut ann = Client::with(&server, "ann", 1, v1::RoomLogin { user_token: short, ..login("ann", "a") }).await;
+    let mut ann =
+        Client::with(&server, "ann", 1, v1::RoomLogin { user_token: short, ..login("ann", "a") }).await;
     assert_eq!(bob.told().await, "+ann");
     assert_eq!(down(ann.events()).await, 1_002_056);
     assert_eq!(bob.told().await, "-ann");
@@ -180,10 +187,12 @@ async fn what_changed_while_a_client_was_away_is_in_the_room_that_it_comes_back_
     bob.logout().await;
     let bob = Client::with(&server, "bob", 2, login("bob", "another-secret")).await;
     let _carol = Client::login(&server, "carol").await;
-    let resumed = v1::RoomLogin { resume: true, seen: bob.up.revision.clone(), ..login("ann", "secret-of-ann") };
+    let resumed =
+        v1::RoomLogin { resume: true, seen: bob.up.revision.clone(), ..login("ann", "secret-of-ann") };
     let mut ann = Client::with(&server, "ann", 2, resumed).await;
     assert_eq!(old.len(), 1);
-    let users: Vec<_> = ann.up.users.iter().map(|user| (user.user.as_str(), user.session_id.clone())).collect();
+    let users: Vec<_> =
+        ann.up.users.iter().map(|user| (user.user.as_str(), user.session_id.clone())).collect();
     assert_eq!(users.iter().map(|(user, _)| *user).collect::<Vec<_>>(), ["ann", "bob", "carol"]);
     assert_eq!(users[1].1, bob.up.session_id, "bob is there as another session");
     // Nothing of it comes again as a change.
@@ -227,10 +236,13 @@ async fn a_client_is_in_five_rooms_over_one_connection_and_not_in_six() {
     let mut events = connect(&server, "ann", 1, (1..=4).map(of).collect()).await.unwrap();
     let mut up = Vec::new();
     while up.len() < 4 {
-        up.push(next(&mut events, "a room", |event| match event {
-            Event::RoomUp(up) => Some(up.room),
-            _ => None,
-        }).await);
+        up.push(
+            next(&mut events, "a room", |event| match event {
+                Event::RoomUp(up) => Some(up.room),
+                _ => None,
+            })
+            .await,
+        );
     }
     let mut rpc = server.rooms().await;
     for n in 5..=6 {
@@ -240,11 +252,14 @@ async fn a_client_is_in_five_rooms_over_one_connection_and_not_in_six() {
     }
     let mut outcomes = Vec::new();
     while outcomes.len() < 2 {
-        outcomes.push(next(&mut events, "an outcome", |event| match event {
-            Event::RoomUp(up) => Some((up.room, 0)),
-            Event::RoomDown(down) => Some((down.room, down.code)),
-            _ => None,
-        }).await);
+        outcomes.push(
+            next(&mut events, "an outcome", |event| match event {
+                Event::RoomUp(up) => Some((up.room, 0)),
+                Event::RoomDown(down) => Some((down.room, down.code)),
+                _ => None,
+            })
+            .await,
+        );
     }
     outcomes.sort();
     assert_eq!(outcomes, [("room-5".to_owned(), 0), ("room-6".to_owned(), 1_002_001)]);
@@ -254,7 +269,8 @@ async fn a_client_is_in_five_rooms_over_one_connection_and_not_in_six() {
 async fn a_login_for_a_connection_that_is_not_here_is_told_to_connect() {
     // ROOM-3
     let server = Server::start().await;
-    let request = v1::LoginRequest { client_id: "nobody".into(), connection: 1, room: Some(login("ann", "a")) };
+    let request =
+        v1::LoginRequest { client_id: "nobody".into(), connection: 1, room: Some(login("ann", "a")) };
     let status = soon("a login", server.rooms().await.login(request)).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound);
 }

@@ -46,7 +46,8 @@ async fn a_plan_names_every_node_those_that_failed_last_and_the_session_keeps_it
     }
     let mut ann = Client::login(&server, "ann").await;
     let plan = ann.plan_publish("cam").await.unwrap();
-    let ids = |nodes: &[v1::Node]| nodes.iter().map(|node| node.r#ref.clone().unwrap().id).collect::<Vec<_>>();
+    let ids =
+        |nodes: &[v1::Node]| nodes.iter().map(|node| node.r#ref.clone().unwrap().id).collect::<Vec<_>>();
     let first = ids(&plan.nodes);
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3);
     assert!(!plan.node_token.is_empty() && plan.token_valid_ms > 0);
@@ -187,7 +188,12 @@ async fn a_publisher_that_moves_changes_the_origin_and_nothing_in_the_room() {
     assert_eq!(streams(&server).await.len(), 1);
 }
 
-async fn exchange(relay: &mut Relay, id: u64, user_token: String, action: v1::MediaAction) -> exchange_reply::Result {
+async fn exchange(
+    relay: &mut Relay,
+    id: u64,
+    user_token: String,
+    action: v1::MediaAction,
+) -> exchange_reply::Result {
     let stream = v1::StreamRef { room: ROOM.into(), stream: "cam".into() };
     let request = v1::ExchangeRequest { id, user_token, action: action.into(), stream: Some(stream) };
     relay.say(Said::Exchange(request)).await;
@@ -201,7 +207,7 @@ async fn exchange(relay: &mut Relay, id: u64, user_token: String, action: v1::Me
 
 #[tokio::test]
 async fn a_plain_client_publishes_by_its_user_token_and_its_stream_goes_with_its_session() {
-    // PUB-5, GO-6
+    // PUB-5
     let server = Server::start().await;
     let mut relay = Relay::attach(&server, 1).await;
     let mut ann = Client::login(&server, "ann").await;
@@ -210,7 +216,8 @@ async fn a_plain_client_publishes_by_its_user_token_and_its_stream_goes_with_its
     else {
         panic!("it was refused");
     };
-    let claims = jsonwebtoken::dangerous::insecure_decode::<waystation_proto::token::NodeToken>(&granted.node_token);
+    let claims =
+        jsonwebtoken::dangerous::insecure_decode::<waystation_proto::token::NodeToken>(&granted.node_token);
     let node_token = claims.unwrap().claims;
     assert!(node_token.plain && node_token.user.as_str() == "obs");
     let claim = v1::Claim::from(node_token.claim.unwrap());

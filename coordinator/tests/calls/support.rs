@@ -13,7 +13,10 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, transport::{Channel, Endpoint}};
+use tonic::{
+    Request, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 use waystation_coordinator::{App, AppKey, AppSigner, Config, Coordinator, sign_user_token};
 use waystation_proto::{
     NodeId, UserId,
@@ -153,7 +156,8 @@ pub async fn next<T>(
 ) -> T {
     soon(what, async {
         loop {
-            let event = events.message().await.unwrap().unwrap_or_else(|| panic!("the stream ended before {what}"));
+            let event =
+                events.message().await.unwrap().unwrap_or_else(|| panic!("the stream ended before {what}"));
             if let Some(picked) = event.event.and_then(&mut pick) {
                 return picked;
             }
@@ -371,7 +375,8 @@ impl Relay {
     ) -> T {
         soon(what, async {
             loop {
-                let message = self.hear.recv().await.unwrap_or_else(|| panic!("the stream ended before {what}"));
+                let message =
+                    self.hear.recv().await.unwrap_or_else(|| panic!("the stream ended before {what}"));
                 if let Some(picked) = pick(message) {
                     return picked;
                 }

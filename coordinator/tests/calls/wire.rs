@@ -7,7 +7,9 @@ use tokio::{
     net::TcpStream,
 };
 use tonic::Request;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use waystation_coordinator::Coordinator;
 use waystation_proto::v1::{self, cluster_service_client::ClusterServiceClient, connect_event::Event};
 
@@ -50,7 +52,8 @@ fn grpc_web(path: &str, message: &impl prost::Message) -> Vec<u8> {
 async fn a_browser_logs_in_over_grpc_web_and_may_read_the_status() {
     // ROOM-1
     let server = Server::start().await;
-    let request = v1::ConnectRequest { client_id: "web".into(), connection: 1, rooms: vec![login("ann", "a")] };
+    let request =
+        v1::ConnectRequest { client_id: "web".into(), connection: 1, rooms: vec![login("ann", "a")] };
     let bytes = grpc_web("/waystation.v1.RoomService/Connect", &request);
     // A server stream over HTTP/1.1: the session id is in the room's snapshot.
     let answer = raw(server.listen, &bytes, |answer| contains(answer, "ann")).await;
@@ -76,13 +79,20 @@ async fn a_preflight_is_allowed() {
         access-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web,content-type,authorization\r\n\
         connection: close\r\n\r\n";
     let answer = raw(server.listen, preflight, |_| false).await;
-    assert!(contains(&answer, "access-control-allow-headers") && contains(&answer, "access-control-allow-methods"));
+    assert!(
+        contains(&answer, "access-control-allow-headers")
+            && contains(&answer, "access-control-allow-methods")
+    );
 }
 
 #[tokio::test]
 async fn garbage_bytes_and_messages_are_refused_and_nothing_breaks() {
     let server = Server::start().await;
-    let garbage: [&[u8]; 3] = [b"\0\xff\x13garbage\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x16\x03\x01\x02\0"];
+    let garbage: [&[u8]; 3] = [
+        b"\0\xff\x13garbage\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x16\x03\x01\x02\0",
+    ];
     for bytes in garbage {
         let mut stream = TcpStream::connect(server.listen).await.unwrap();
         stream.write_all(bytes).await.unwrap();
@@ -125,17 +135,21 @@ async fn health_and_reflection_answer() {
     };
     let mut reflection =
         tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
-    let mut answers = reflection.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
     assert!(format!("{:?}", answers.message().await.unwrap()).contains("waystation.v1.RoomService"));
     let ask = tonic_reflection::pb::v1alpha::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(
-            tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+            tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(
+                String::new(),
+            ),
         ),
     };
     let mut reflection =
         tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
-    let mut answers = reflection.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
     assert!(format!("{:?}", answers.message().await.unwrap()).contains("waystation.v1.RoomService"));
 }
 
