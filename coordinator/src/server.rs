@@ -18,7 +18,7 @@ use tokio::{
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::{
-    cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders},
+    cors::{AllowHeaders, AllowOrigin, Any, CorsLayer, ExposeHeaders},
     services::ServeDir,
 };
 use waystation_proto::{
@@ -283,7 +283,8 @@ async fn router(context: &Arc<Context>, page: Option<&Path>) -> Result<Router, S
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", CODE_METADATA];
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::from(Any))
-        .allow_headers(Any)
+        // "*" would leave out "authorization", which the page sends.
+        .allow_headers(AllowHeaders::mirror_request())
         .allow_methods(Any)
         .expose_headers(ExposeHeaders::list(exposed.map(HeaderName::from_static)));
     Ok(app.merge(grpc).layer(cors))

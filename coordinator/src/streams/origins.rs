@@ -52,9 +52,11 @@ fn hold(view: &View, keys: &Keys, said: &Said, node: Option<&NodeRef>, foreign: 
 
 async fn held(context: &Context, said: &Said, node: Option<&NodeRef>) -> Result<(), Fault> {
     let (base, revision) = context.mirror.read(|view| (view.epochs().base, view.revision()));
-    let foreign = is_foreign(said.claim.epoch, base, revision);
+    let gathering = context.gathering().until().is_some();
+    // While gathering nothing is granted: whatever is said is a predecessor's, even one's of the very same second.
+    let foreign = gathering || is_foreign(said.claim.epoch, base, revision);
     let adoptable = foreign && context.gathering().note(&said.stream, said.claim.epoch);
-    if foreign && context.gathering().until().is_none() {
+    if foreign && !gathering {
         // Too late for the gathering: what is granted from now on must still be higher.
         raise_epochs(context, said.claim.epoch).await?;
     }

@@ -79,10 +79,8 @@ async fn a_preflight_is_allowed() {
         access-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web,content-type,authorization\r\n\
         connection: close\r\n\r\n";
     let answer = raw(server.listen, preflight, |_| false).await;
-    assert!(
-        contains(&answer, "access-control-allow-headers")
-            && contains(&answer, "access-control-allow-methods")
-    );
+    assert!(contains(&answer, "access-control-allow-headers: x-grpc-web,content-type,authorization"));
+    assert!(contains(&answer, "access-control-allow-methods"));
 }
 
 #[tokio::test]
