@@ -12,8 +12,9 @@ use waystation_proto::StreamKey;
 
 /// Ended claims of predecessors that are remembered, so that a late word does not bring them back.
 const MAX_ENDED: usize = 10_000;
-/// Room for a million revisions in each second before the next store's epochs begin.
-const EPOCHS_PER_SECOND: u64 = 1 << 20;
+/// Room for a thousand revisions in each millisecond before the next store's epochs begin. In milliseconds, so that a
+/// coordinator that was started again at once begins above what it granted a moment ago.
+const EPOCHS_PER_MS: u64 = 1 << 10;
 
 /// Whether there is anything to gather.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub struct Gathering {
 /// Where the epochs of a store begin that was first met at this time: above those of any store that was met earlier,
 /// as far as clocks can be trusted. What is gathered covers the rest.
 #[must_use]
-pub fn first_epoch(unix_s: u64) -> u64 {
-    unix_s.saturating_mul(EPOCHS_PER_SECOND)
+pub fn first_epoch(unix_ms: u64) -> u64 {
+    unix_ms.saturating_mul(EPOCHS_PER_MS)
 }
 
 impl Gathering {
@@ -112,8 +113,9 @@ mod tests {
 
     #[test]
     fn a_store_made_a_second_later_begins_above_a_million_revisions() {
-        assert!(first_epoch(101) >= first_epoch(100) + 1_000_000);
+        assert!(first_epoch(101_000) >= first_epoch(100_000) + 1_000_000);
+        assert!(first_epoch(100_001) > first_epoch(100_000) + 1000);
         // Claims travel as JSON numbers too.
-        assert!(first_epoch(4_000_000_000) < 1 << 53);
+        assert!(first_epoch(4_000_000_000_000) < 1 << 53);
     }
 }

@@ -32,7 +32,7 @@ use waystation_proto::{
 use crate::{
     cluster::Cluster,
     config::{Config, MIN_SECRET_BYTES},
-    context::{Context, Parts, STORE_WITHIN, Serving, now, unix_s},
+    context::{Context, Parts, STORE_WITHIN, Serving, now, unix_ms},
     gathering::{Gathering, first_epoch},
     keys::{Key, Keys, Origin, encode},
     mirror::{Mirror, follow},
@@ -243,7 +243,7 @@ enum Met {
 /// Meets the store; in an empty one, says where epochs begin. One of several coordinators wins.
 async fn meet(store: &dyn Store, keys: &Keys) -> Result<Met, StoreError> {
     let key = keys.text(&Key::Epochs);
-    let origin = encode(&Origin { base: first_epoch(unix_s()) });
+    let origin = encode(&Origin { base: first_epoch(unix_ms()) });
     let compares = vec![Compare::Absent(key.clone())];
     match store.commit(Transaction { compares, writes: vec![Write::put(key, origin)] }).await? {
         Outcome::Done(_) => Ok(Met::Empty),

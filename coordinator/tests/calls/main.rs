@@ -5,6 +5,7 @@
 
 mod nodes;
 mod rooms;
+mod store;
 mod streams;
 mod support;
 mod wire;

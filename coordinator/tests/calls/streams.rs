@@ -3,12 +3,15 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tonic::Request;
-use waystation_proto::v1::{
-    self, cluster_service_client::ClusterServiceClient, coordinator_message::Message, exchange_reply,
-    relay_message::Message as Said,
+use waystation_proto::{
+    token::Action,
+    v1::{
+        self, cluster_service_client::ClusterServiceClient, coordinator_message::Message, exchange_reply,
+        relay_message::Message as Said,
+    },
 };
 
-use crate::support::{Client, ROOM, Relay, Server, code, config, login, token, token_with};
+use crate::support::{Client, ROOM, Relay, Server, code, config, login, node_token, token, token_with};
 
 async fn streams(server: &Server) -> Vec<v1::Stream> {
     let mut client = ClusterServiceClient::new(server.channel().await);
@@ -50,7 +53,10 @@ async fn a_plan_names_every_node_those_that_failed_last_and_the_session_keeps_it
         |nodes: &[v1::Node]| nodes.iter().map(|node| node.r#ref.clone().unwrap().id).collect::<Vec<_>>();
     let first = ids(&plan.nodes);
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3);
-    assert!(!plan.node_token.is_empty() && plan.token_valid_ms > 0);
+    let said = node_token(&relays[0].keys().await, &plan.node_token);
+    assert_eq!((said.action, said.claim), (Action::Publish, plan.claim.map(Into::into)));
+    assert_eq!((said.stream.as_str(), said.session.as_str()), ("cam", ann.up.session_id.as_str()));
+    assert_eq!((said.exp - said.iat, plan.token_valid_ms, said.plain), (3600, 3_600_000, false));
     let request = v1::PlanPublishRequest {
         session: Some(ann.session.clone()),
         stream: "cam".into(),
@@ -210,15 +216,14 @@ async fn a_plain_client_publishes_by_its_user_token_and_its_stream_goes_with_its
     // PUB-5
     let server = Server::start().await;
     let mut relay = Relay::attach(&server, 1).await;
+    let keys = relay.keys().await;
     let mut ann = Client::login(&server, "ann").await;
     let exchange_reply::Result::Granted(granted) =
         exchange(&mut relay, 1, token("obs"), v1::MediaAction::Publish).await
     else {
         panic!("it was refused");
     };
-    let claims =
-        jsonwebtoken::dangerous::insecure_decode::<waystation_proto::token::NodeToken>(&granted.node_token);
-    let node_token = claims.unwrap().claims;
+    let node_token = node_token(&keys, &granted.node_token);
     assert!(node_token.plain && node_token.user.as_str() == "obs");
     let claim = v1::Claim::from(node_token.claim.unwrap());
     let up = v1::OriginUp {

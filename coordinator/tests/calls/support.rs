@@ -3,10 +3,11 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -17,10 +18,10 @@ use tonic::{
     Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
-use waystation_coordinator::{App, AppKey, AppSigner, Config, Coordinator, sign_user_token};
+use waystation_coordinator::{App, AppKey, AppSigner, Config, Coordinator, sign_user_token, store::Store};
 use waystation_proto::{
     NodeId, UserId,
-    token::{JOIN_AUDIENCE, JoinToken, UserToken},
+    token::{JOIN_AUDIENCE, JoinToken, NODE_TOKEN_AUDIENCE, NodeToken, UserToken},
     v1::{
         self, connect_event::Event, node_service_client::NodeServiceClient, relay_message::Message as Said,
         room_delta::Delta, room_service_client::RoomServiceClient,
@@ -65,7 +66,14 @@ impl Server {
     }
 
     pub async fn with(config: Config) -> Self {
-        let coordinator = Coordinator::bind(config).await.unwrap();
+        Self::run(Coordinator::bind(config).await.unwrap())
+    }
+
+    pub async fn over(config: Config, store: Arc<dyn Store>) -> Self {
+        Self::run(Coordinator::bind_over(config, store).await.unwrap())
+    }
+
+    fn run(coordinator: Coordinator) -> Self {
         let url = coordinator.url().to_owned();
         let listen = url.trim_start_matches("http://").parse().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -284,6 +292,15 @@ impl Client {
     }
 }
 
+/// What a node token says, checked as a relay does it: with the keys of the welcome, and nothing else.
+pub fn node_token(keys: &v1::SigningKeys, text: &str) -> NodeToken {
+    let kid = decode_header(text).unwrap().kid.unwrap();
+    let key = keys.keys.iter().find(|key| key.id == kid).unwrap();
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_audience(&[NODE_TOKEN_AUDIENCE]);
+    decode(text, &DecodingKey::from_ed_der(&key.public_key), &validation).unwrap().claims
+}
+
 /// The number of the error table that a status holds.
 pub fn code<T: std::fmt::Debug>(result: Result<T, Status>) -> u32 {
     let status = result.unwrap_err();
@@ -361,6 +378,15 @@ impl Relay {
             }
         });
         Ok(Self { node, say, hear, driver })
+    }
+
+    /// The keys of its welcome.
+    pub async fn keys(&mut self) -> v1::SigningKeys {
+        self.next("the welcome", |message| match message {
+            v1::coordinator_message::Message::Welcome(welcome) => welcome.keys,
+            _ => None,
+        })
+        .await
     }
 
     pub async fn say(&self, message: Said) {
