@@ -96,7 +96,11 @@ fn http(cluster: &Cluster, garbage: &mut Garbage) {
                 let request =
                     http.post(format!("{}{path}", relay.http)).header("content-type", "application/sdp");
                 let request = request.header("authorization", format!("Bearer {token}"));
-                let response = request.body(body.clone()).send().unwrap();
+                // A body over the limit is refused before it is read: the answer may get lost with the connection.
+                let response = match request.body(body.clone()).send() {
+                    Err(error) if body.len() > 1 << 20 && error.is_request() => continue,
+                    sent => sent.unwrap(),
+                };
                 let status = response.status();
                 assert!(status.is_client_error(), "{path} with {} bytes: {status}", body.len());
                 let kind =

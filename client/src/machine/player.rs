@@ -36,7 +36,8 @@ enum Transport {
 enum Presence {
     /// As far as is known.
     There,
-    /// It left while media was there: the player ends with the media (PLAY-7).
+    /// It left while media was there, or in the middle of a walk: the player ends with the media (PLAY-7), with the
+    /// next node that answers, or with the walk (PLAY-3).
     Left,
 }
 
@@ -180,7 +181,8 @@ impl Player {
         let flowing = |progress: &Progress| progress.phase == Phase::Flowing;
         let has_media =
             self.lane.used.as_ref().is_some_and(|used| self.progress.get(&used.attempt).is_some_and(flowing));
-        if self.state == PlayerState::Playing && has_media {
+        let is_walking = self.state == PlayerState::PlayRequesting && !self.lane.walk.failed_nodes().is_empty();
+        if (self.state == PlayerState::Playing && has_media) || is_walking {
             self.presence = Presence::Left;
         } else {
             self.end(Some(ErrorCode::NoSuchStream), cx);
@@ -197,7 +199,11 @@ impl Player {
         let fenced = failure == Failure::HigherClaim;
         let failure = if fenced { Failure::Refused("fenced".into()) } else { failure };
         self.lane.failing(&failure, cx.now);
+        let answered = failure.is_answer();
         self.walk(WalkInput::Failed(attempt, failure), cx);
+        if answered && self.presence == Presence::Left && self.state == PlayerState::PlayRequesting {
+            return self.end(Some(ErrorCode::NoSuchStream), cx);
+        }
         self.lane.ask(cx);
     }
 
@@ -245,9 +251,6 @@ impl Player {
 
     fn interrupted(&mut self, cx: &mut Context<'_>) {
         self.lane.interrupted(cx.now);
-        if self.presence == Presence::Left {
-            return self.end(Some(ErrorCode::NoSuchStream), cx);
-        }
         if self.state == PlayerState::Playing {
             self.state = PlayerState::PlayRequesting;
             self.emit(ErrorCode::PlayInterrupted.number(), cx);
