@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use waystation_proto::{
-    ErrorCode, Refusal, StreamKey,
+    ErrorCode, Node, Refusal, StreamKey,
     v1::{self, cluster_service_server::ClusterService},
 };
 
@@ -21,6 +24,9 @@ const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 /// Watchers get at most one view in this time.
 const VIEW_EVERY: Duration = Duration::from_millis(250);
+
+/// Watchers see what nodes carry at least this often.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -67,8 +73,14 @@ fn page<T>(all: impl Iterator<Item = (String, T)>, token: &str, size: usize) -> 
     (page.into_iter().map(|(_, item)| item).collect(), next)
 }
 
-fn nodes(view: &View) -> Vec<v1::Node> {
-    view.nodes().map(Into::into).collect()
+/// The nodes; of relays that are attached here, with what they carry at this moment: the store has it coarsely.
+fn nodes(context: &Context) -> Vec<v1::Node> {
+    let mut nodes: Vec<Node> = context.mirror.read(|view| view.nodes().cloned().collect());
+    let table = context.nodes();
+    for node in &mut nodes {
+        node.load = table.load(&node.node).unwrap_or(node.load);
+    }
+    nodes.iter().map(Into::into).collect()
 }
 
 fn rooms(view: &View) -> impl Iterator<Item = (String, v1::Room)> {
@@ -108,7 +120,7 @@ impl ClusterService for Cluster {
 
     async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
         self.may_observe(request.metadata())?;
-        Ok(Response::new(v1::ListNodesResponse { nodes: self.0.mirror.read(nodes) }))
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes(&self.0) }))
     }
 
     async fn list_rooms(&self, request: Request<v1::ListRoomsRequest>) -> Answer<v1::ListRoomsResponse> {
@@ -151,15 +163,17 @@ async fn watch(context: Arc<Context>, out: mpsc::Sender<Result<v1::WatchClusterR
         changes.mark_unchanged();
         let revision = context.mirror.revision();
         let view = context.mirror.read(|view| v1::WatchClusterResponse {
-            nodes: nodes(view),
+            nodes: Vec::new(),
             rooms: page(rooms(view), "", MAX_PAGE).0,
             streams: page(streams(view), "", MAX_PAGE).0,
             revision: Some(revision),
         });
+        let view = v1::WatchClusterResponse { nodes: nodes(&context), ..view };
         let next = async {
             out.send(Ok(view)).await.ok()?;
             sleep(VIEW_EVERY).await;
-            changes.changed().await.ok()
+            // What nodes carry changes all the time, and is no change of the store.
+            timeout(LOAD_EVERY, changes.changed()).await.map_or(Some(()), Result::ok)
         };
         tokio::select! {
             next = next => if next.is_none() { return },

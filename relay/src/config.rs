@@ -42,7 +42,8 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Most sessions taken per second.
     pub admissions_per_second: u32,
-    /// Our side of DTLS where a client leaves the choice.
+    /// Our side of DTLS where one of our SDKs leaves the choice; of other clients we are always the server, which
+    /// chooses the SRTP profile.
     pub dtls_role: DtlsRole,
     /// Where Chromium's bandwidth estimate starts, in kbit/s; 0 leaves it alone.
     pub start_kbit_per_second: u32,

@@ -109,7 +109,10 @@ pub struct LinkTransport {
 
 impl std::fmt::Debug for LinkTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LinkTransport").field("id", &self.id).field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("LinkTransport")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 

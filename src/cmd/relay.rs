@@ -91,7 +91,8 @@ struct Settings {
     /// Most sessions that are taken in a second; above, clients are sent on with 503.
     #[arg(long, value_name = "N", default_value_t = 200)]
     admissions_per_second: u32,
-    /// Whether clients start DTLS (passive), or we do (active), where they leave the choice.
+    /// Whether our SDKs start DTLS (passive), or we do (active, which saves a round trip). Other clients always do: the
+    /// other side chooses the SRTP profile, and browsers would not choose GCM.
     #[arg(long, value_enum, default_value_t = Setup::Active)]
     dtls_setup: Setup,
     /// Where Chromium's bandwidth estimate starts; 0 leaves it alone.

@@ -83,7 +83,9 @@ fn udp(cluster: &Cluster, garbage: &mut Garbage) {
 
 /// Bodies, types and tokens of all sorts: every answer is a client error.
 fn http(cluster: &Cluster, garbage: &mut Garbage) {
-    let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
+    // A connection of its own for each request: a refusal may close it.
+    let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0);
+    let http = http.build().unwrap();
     let token = cluster.token("room", "eve", Rights::Both);
     let sdp =
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n";

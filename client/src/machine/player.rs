@@ -181,7 +181,8 @@ impl Player {
         let flowing = |progress: &Progress| progress.phase == Phase::Flowing;
         let has_media =
             self.lane.used.as_ref().is_some_and(|used| self.progress.get(&used.attempt).is_some_and(flowing));
-        let is_walking = self.state == PlayerState::PlayRequesting && !self.lane.walk.failed_nodes().is_empty();
+        let is_walking =
+            self.state == PlayerState::PlayRequesting && !self.lane.walk.failed_nodes().is_empty();
         if (self.state == PlayerState::Playing && has_media) || is_walking {
             self.presence = Presence::Left;
         } else {

@@ -139,6 +139,12 @@ impl Table {
         }
     }
 
+    /// What a node that is attached here said that it carries.
+    #[must_use]
+    pub fn load(&self, node: &NodeRef) -> Option<Load> {
+        self.nodes.get(&node.id).filter(|held| held.node.node == *node).map(|held| held.node.load)
+    }
+
     /// An attachment broke.
     pub fn broke(&mut self, id: &NodeId, attachment: AttachmentId, now: Instant) {
         if let Some(held) = self.of(id, attachment) {

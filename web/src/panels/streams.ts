@@ -15,14 +15,14 @@ export function drawStreams(
     table(["Room", "Users", "Streams"], rooms.map((room) => [room.room, String(room.users), String(room.streams)]), "No room is in use."),
     h("h2", {}, "Streams"),
     table(
-      ["Stream", "User", "Node", "Claim", ""],
+      ["Stream", "User", "Node", "Moves", ""],
       streams.map((stream) => {
         const { room, stream: id } = stream.ref ?? { room: "", stream: "" };
         return [
           `${room}/${id}`,
           stream.user,
           stream.origin?.id ?? "moving",
-          `${stream.claim?.epoch ?? 0n}.${stream.claim?.move ?? 0}`,
+          String(stream.claim?.move ?? 0),
           button("Play", () => play(room, id), () => undefined),
         ];
       }),

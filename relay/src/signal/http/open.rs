@@ -1,5 +1,7 @@
 //! POST to an endpoint: WHIP (RFC 9725 §4.2) and WHEP open a session.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     extract::{Path, State, rejection::PathRejection},
@@ -44,7 +46,7 @@ pub async fn publish<D: Door>(
     let token = request::authorize(&state, &headers, Action::Publish, &stream).await?;
     let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
     let policy = PublishPolicy {
-        role: state.config.dtls_role,
+        role: preferred_role(&state, beat),
         start_kbit_per_second: state.config.start_kbit_per_second,
     };
     let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
@@ -70,12 +72,22 @@ pub async fn play<D: Door>(
     let token = request::authorize(&state, &headers, Action::Play, &stream).await?;
     let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
     let here = state.control.find(&stream).await?;
-    let role: DtlsRole = state.config.dtls_role;
+    let role = preferred_role(&state, beat);
     let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
         sdp::negotiate_play(&offer, &here.tracks, role, &mut rand::rng())?;
     let peer = PeerOffer { remote_ufrag, fingerprint, role, beat };
     let opened = state.control.open_play(OpenPlay { token, tracks, peer }).await?;
     Ok(created(&state, &opened, &draft))
+}
+
+/// Our side of DTLS where the client leaves the choice. The DTLS server chooses the SRTP profile, and browsers choose
+/// AES_CM of all that is offered: only our SDKs, which ask for beats, are trusted with it. Others say what they can do,
+/// and we choose.
+fn preferred_role<D>(state: &SignalState<D>, beat: Option<Duration>) -> DtlsRole {
+    match beat {
+        Some(_) => state.config.dtls_role,
+        None => DtlsRole::Server,
+    }
 }
 
 fn named(path: StreamPath) -> Result<StreamKey, Problem> {
