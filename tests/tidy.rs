@@ -77,12 +77,29 @@ fn code(text: &str) -> Vec<&str> {
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect()
 }
 
+/// Whether a file is a test, or belongs to a module that is only there for tests.
 fn is_test(path: &Path) -> bool {
     let name = relative(path);
     name.contains("/tests")
         || name.starts_with("tests/")
-        || name.contains("_tests.rs")
         || name.starts_with("benches/")
+        || is_test_module(path)
+}
+
+fn is_test_module(path: &Path) -> bool {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else {
+        return false;
+    };
+    if stem == "mod" {
+        return folder != root() && is_test_module(&folder.with_extension("rs"));
+    }
+    let declared = format!("#[cfg(test)]\nmod {stem};");
+    let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| folder.join(parent));
+    let says = |parent: &PathBuf| fs::read_to_string(parent).is_ok_and(|text| text.contains(&declared));
+    parents.iter().chain([&folder.with_extension("rs")]).any(says)
+        || folder
+            .file_name()
+            .is_some_and(|_| folder.join("mod.rs").exists() && is_test_module(&folder.with_extension("rs")))
 }
 
 #[test]

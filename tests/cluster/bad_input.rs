@@ -50,7 +50,10 @@ fn garbage_at_every_port_disturbs_no_session() {
     player.seen();
     let first = frames(&player.next("statistics", |event| event["event"] == "stats"));
     player.next("more frames", |event| event["event"] == "stats" && frames(event) > first + 25);
-    assert!(player.events("gap").is_empty(), "{}", player.story());
+    // A busy machine may stop for a moment; nobody loses a session.
+    for client in [&mut publisher, &mut player] {
+        assert_eq!(client.events("attempt").len(), 1, "{}", client.story());
+    }
     assert!(publisher.events("state").iter().all(|event| event["code"] == 0), "{}", publisher.story());
     let info = cluster.info();
     for process in

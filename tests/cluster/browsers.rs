@@ -82,7 +82,8 @@ fn chromium_publishes_its_camera_and_another_chromium_plays_it_from_another_node
     let received = result(&mut namespace.within(&driver));
     assert!(received["frames"].as_u64().unwrap() >= 60, "{received}");
     assert!(received["audio"].as_u64().unwrap() >= 100, "{received}");
-    assert_eq!(received["cipher"], "AEAD_AES_128_GCM", "{received}");
+    let cipher = received["cipher"].as_str().unwrap();
+    assert!(cipher.ends_with("AEAD_AES_128_GCM"), "{received}");
     assert_eq!(received["node"], cluster.relays[1].id.as_str());
 }
 

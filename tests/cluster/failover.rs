@@ -186,11 +186,11 @@ fn a_frozen_node_that_comes_back_sends_nothing_of_a_stream_that_moved_on() {
     });
     scene.media_flows();
     scene.cluster.thaw_relay(index);
-    let gaps = scene.player.events("gap").len();
+    let attempts = scene.player.events("attempt").len();
     scene.media_flows();
     let player = Scene::node(&mut scene.player);
     assert_ne!(player, node, "{}", scene.player.story());
-    assert_eq!(scene.player.events("gap").len(), gaps, "{}", scene.player.story());
+    assert_eq!(scene.player.events("attempt").len(), attempts, "{}", scene.player.story());
 }
 
 #[test]
