@@ -25,7 +25,7 @@ const MAX_WITNESSES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hedges {
     hedging: Hedging,
-    last: Option<(Instant, NodeRef)>,
+    pub(super) last: Option<(Instant, NodeRef)>,
 }
 
 impl Hedges {
@@ -66,8 +66,8 @@ impl Hedges {
 /// Who answered last: evidence that the network works.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
-    coordinator: Option<Instant>,
-    nodes: BTreeMap<NodeId, Instant>,
+    pub(super) coordinator: Option<Instant>,
+    pub(super) nodes: BTreeMap<NodeId, Instant>,
 }
 
 impl Evidence {
@@ -112,7 +112,7 @@ pub struct Shared {
     pub hedges: Hedges,
     /// Who answered.
     pub evidence: Evidence,
-    last_attempt: AttemptId,
+    pub(super) last_attempt: AttemptId,
 }
 
 impl Shared {

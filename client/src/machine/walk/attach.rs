@@ -131,17 +131,16 @@ impl Walk {
         self.clock.left(now);
         self.round_started = now;
         self.outputs.push_back(WalkOutput::Interrupted);
+        // The session is hung up: from here on it is in nobody's hands.
+        let hedged = hedge.is_some();
+        self.state = match hedge {
+            Some((at, _)) => State::Dialing { at, standing: Standing::Standby },
+            None => State::Judging,
+        };
         if !self.clock.retries() || self.clock.expired(now) {
-            // The session is hung up already.
-            self.state = match hedge {
-                Some((at, _)) => State::Dialing { at, standing: Standing::Standby },
-                None => State::Judging,
-            };
-            return self.end(Ending::GaveUp, now);
-        }
-        match hedge {
-            Some((at, _)) => self.state = State::Dialing { at, standing: Standing::Standby },
-            None => self.next(shared, now),
+            self.end(Ending::GaveUp, now);
+        } else if !hedged {
+            self.next(shared, now);
         }
     }
 
@@ -218,7 +217,7 @@ impl Walk {
             Some(_) => self.decide(shared, now),
             None if now > from.lost_due().min(to.started + ATTEMPT_TIME) + LATE => {
                 // We slept: neither is to blame yet.
-                from.quiet_since = now;
+                from.restart(now);
                 if now >= to.started + ATTEMPT_TIME {
                     let attempt = to.attempt;
                     self.failed(attempt, Failure::TimedOut, shared, now);

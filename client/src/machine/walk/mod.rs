@@ -39,6 +39,8 @@
 //! stands alone is dialled [`Standing::Active`]; a hedge is dialled [`Standing::Standby`] and activated when it wins. The walk says which.
 
 mod attach;
+#[cfg(test)]
+mod explorer;
 mod roll;
 mod session;
 
@@ -67,7 +69,10 @@ pub const ATTEMPT_TIME: Duration = Duration::from_secs(2);
 const OFFLINE: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
 /// Between rounds in which some node answered "not here now".
-const NOT_HERE: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
+const NOT_HERE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+
+/// For its first list a walk that may not try again waits so long.
+const LIST_TIME: Duration = Duration::from_secs(5);
 
 /// Where a walk stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -221,7 +226,8 @@ impl Walk {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = match &self.state {
-            State::Waiting | State::Judging => None,
+            State::Waiting => (!self.clock.retries()).then(|| self.round_started + LIST_TIME),
+            State::Judging => None,
             State::Dialing { at, .. } => Some(at.started + ATTEMPT_TIME),
             State::Attached { on } => Some(on.due()),
             State::Moving { from, to, ready: None } => Some(from.lost_due().min(to.started + ATTEMPT_TIME)),
@@ -261,13 +267,16 @@ impl Walk {
         }
         self.weigh(shared, now);
         match &mut self.state {
+            State::Waiting if !self.clock.retries() && now >= self.round_started + LIST_TIME => {
+                self.end(Ending::GaveUp, now);
+            }
             State::Waiting | State::Ended(_) => {}
             State::Judging => self.next(shared, now),
             State::Dialing { at, .. } if now >= at.started + ATTEMPT_TIME => {
                 let attempt = at.attempt;
                 self.failed(attempt, Failure::TimedOut, shared, now);
             }
-            State::Attached { on } if now > on.due() + LATE => on.quiet_since = now,
+            State::Attached { on } if now > on.due() + LATE => on.restart(now),
             State::Attached { on } if now >= on.lost_due() => self.lost(Failure::Silent, shared, now),
             State::Attached { on } if now >= on.hedge_due() => self.hedge_if_allowed(shared, now),
             State::Moving { .. } => self.moving_timeout(shared, now),
@@ -313,7 +322,7 @@ impl Walk {
         }
         match self.roll.sum() {
             Sum::NoList => self.state = State::Waiting,
-            Sum::Open(_) => {
+            Sum::Open => {
                 self.outputs.push_back(WalkOutput::Ask);
                 self.state = State::Judging;
             }

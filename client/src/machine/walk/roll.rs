@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Instant};
 
 use waystation_proto::{Node, NodeId, NodeRef};
 
-use super::super::{hedge::Evidence, trial::AttemptId};
+use super::{
+    super::{hedge::Evidence, trial::AttemptId},
+    session::LATE,
+};
 
 /// Nodes that a walk holds.
 const MAX_NODES: usize = 1024;
@@ -39,8 +42,8 @@ pub(super) struct Tried {
 pub(super) enum Sum {
     /// There is no list, and no word that there is no node.
     NoList,
-    /// A verdict is open until then.
-    Open(Instant),
+    /// A verdict is open.
+    Open,
     /// Some failures are void.
     Void,
     /// Somebody answers that the stream is not there.
@@ -53,8 +56,8 @@ pub(super) enum Sum {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Roll {
     /// `None` until a list has come.
-    nodes: Option<Vec<Node>>,
-    tried: BTreeMap<NodeId, Tried>,
+    pub(super) nodes: Option<Vec<Node>>,
+    pub(super) tried: BTreeMap<NodeId, Tried>,
 }
 
 impl Roll {
@@ -106,7 +109,8 @@ impl Roll {
         let mut void = Vec::new();
         for (id, tried) in &mut self.tried {
             if let Verdict::Open { attempt, since, until } = tried.verdict {
-                if evidence.since(id, since) {
+                // If we slept, whoever answers now does not tell what was so then.
+                if now <= until + LATE && evidence.since(id, since) {
                     tried.verdict = Verdict::Failed;
                 } else if now >= until {
                     tried.verdict = Verdict::Void;
@@ -131,12 +135,15 @@ impl Roll {
         if self.nodes.is_none() {
             return Sum::NoList;
         }
-        if let Some(due) = self.due() {
-            return Sum::Open(due);
+        // Nothing is to be hoped for from nodes that left the list.
+        let verdicts = || {
+            let listed = |id: &NodeId| self.nodes().iter().any(|node| node.node.id == *id);
+            self.tried.iter().filter(move |(id, _)| listed(id)).map(|(_, tried)| &tried.verdict)
+        };
+        if verdicts().any(|verdict| matches!(verdict, Verdict::Open { .. })) {
+            return Sum::Open;
         }
-        // Of nodes that left the list only those count that were tried: nothing is to be hoped for from them.
-        let listed = |id: &NodeId| self.nodes().iter().any(|node| node.node.id == *id);
-        let any = |wanted: Verdict| self.tried.iter().any(|(id, t)| t.verdict == wanted && listed(id));
+        let any = |wanted: Verdict| verdicts().any(|verdict| *verdict == wanted);
         match (any(Verdict::Void), any(Verdict::NotHere)) {
             (true, _) => Sum::Void,
             (false, true) => Sum::NotHere,

@@ -81,6 +81,12 @@ impl InUse {
         self.quiet_since = self.quiet_since.max(at);
     }
 
+    /// A timer was late: silence counts from now on. A word of suspicion is as good as before.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.quiet_since = now;
+        self.suspected = self.suspected.map(|at| at.max(now));
+    }
+
     pub(super) fn hedge_due(&self) -> Instant {
         let silent = self.quiet_since + self.patience;
         self.suspected.map_or(silent, |suspected| silent.min(suspected)).max(self.hedge_from)
