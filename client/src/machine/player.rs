@@ -88,7 +88,7 @@ impl Player {
             self.walk(WalkInput::Failed(attempt, Failure::NotHere), cx);
         }
         self.walk(WalkInput::Timeout, cx);
-        self.lane.ask(cx);
+        self.ask(cx);
     }
 
     /// The room is connected again, or its coordinator is another one.
@@ -96,7 +96,14 @@ impl Player {
         if self.state == PlayerState::PlayRequesting {
             self.lane.planner.want(cx.now);
         }
-        self.lane.ask(cx);
+        self.ask(cx);
+    }
+
+    /// Makes the plan's call if it is due; after the end none is.
+    fn ask(&mut self, cx: &mut Context<'_>) {
+        if !self.ended() {
+            self.lane.ask(cx);
+        }
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
@@ -205,7 +212,7 @@ impl Player {
         if answered && self.presence == Presence::Left && self.state == PlayerState::PlayRequesting {
             return self.end(Some(ErrorCode::NoSuchStream), cx);
         }
-        self.lane.ask(cx);
+        self.ask(cx);
     }
 
     /// The app's end, or one with a code.

@@ -78,7 +78,7 @@ impl Publisher {
             self.walk(WalkInput::Failed(activation.attempt, Failure::TimedOut), cx);
         }
         self.walk(WalkInput::Timeout, cx);
-        self.lane.ask(cx);
+        self.ask(cx);
     }
 
     /// The room is connected again, or its coordinator is another one.
@@ -86,7 +86,14 @@ impl Publisher {
         if self.state == PublisherState::PublishRequesting {
             self.lane.planner.want(cx.now);
         }
-        self.lane.ask(cx);
+        self.ask(cx);
+    }
+
+    /// Makes the plan's call if it is due; after the end none is.
+    fn ask(&mut self, cx: &mut Context<'_>) {
+        if !self.ended() {
+            self.lane.ask(cx);
+        }
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
@@ -159,7 +166,7 @@ impl Publisher {
         }
         self.lane.failing(&failure, cx.now);
         self.walk(WalkInput::Failed(attempt, failure), cx);
-        self.lane.ask(cx);
+        self.ask(cx);
     }
 
     /// The app's end, or one with a code.

@@ -9,10 +9,7 @@ use waystation_client::machine::{
 };
 use waystation_proto::{Claim, SessionId, token::Action};
 
-use super::{Call, Happening, Life, Session, Visit, World, url};
-
-/// Until a dial of the event connection to somebody who does not answer is given up.
-const NO_ANSWER_MS: u64 = 1_000;
+use super::{Call, Happening, Life, NO_ANSWER_MS, Session, Visit, World, url};
 
 impl World {
     pub(super) fn at_coordinator(&mut self, coordinator: usize, call: Call) {
