@@ -9,7 +9,7 @@ use waystation_client::machine::{
 };
 use waystation_proto::{Claim, SessionId, token::Action};
 
-use super::{Call, Happening, Life, NO_ANSWER_MS, Session, Visit, World, url};
+use super::{AGAIN_MS, Call, Happening, Life, NO_ANSWER_MS, Session, Visit, World, url};
 
 impl World {
     pub(super) fn at_coordinator(&mut self, coordinator: usize, call: Call) {
@@ -84,7 +84,9 @@ impl World {
                 let failure = Failure::Unreachable("connection refused".into());
                 self.send(Input::Failed(attempt, failure));
             }
-            (Visit::Dial(attempt, action), Life::Up) => self.dialled(index, attempt, action),
+            (Visit::Dial(attempt, action), Life::Up) if self.dialled.contains(&attempt) => {
+                self.dialled(index, attempt, action)
+            }
             (Visit::OpenEvents(node), Life::Frozen) => {
                 // The client's own clock gives up: no message is needed for that.
                 let lost = Input::EventsLost(node, EventsLoss::NoAnswer);
@@ -101,7 +103,10 @@ impl World {
             (Visit::Activate(attempt, claim), Life::Up) if self.sessions.contains_key(&attempt) => {
                 self.send(Input::Phase(attempt, Phase::Flowing, Some(claim)));
             }
-            (Visit::Dial(..), Life::Frozen) | (Visit::Activate(..), _) => {}
+            (visit @ Visit::Dial(attempt, _), Life::Frozen) if self.dialled.contains(&attempt) => {
+                self.after(AGAIN_MS, Happening::AtNode(index, visit));
+            }
+            (Visit::Dial(..), Life::Up | Life::Frozen) | (Visit::Activate(..), _) => {}
         }
     }
 
@@ -125,7 +130,7 @@ impl World {
     pub(super) fn transport_up(&mut self, attempt: AttemptId) {
         let Some(session) = self.sessions.get(&attempt) else { return };
         if !self.lives(session) {
-            return;
+            return self.after(AGAIN_MS, Happening::TransportUp(attempt));
         }
         let action = session.action;
         self.sessions.entry(attempt).and_modify(|session| session.up = true);

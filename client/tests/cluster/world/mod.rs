@@ -25,6 +25,8 @@ use crate::{faults::Fault, watch::Watch};
 const UNLISTED_MS: u64 = 10_000;
 /// From one beat of a node to the next.
 const BEAT_MS: u64 = 50;
+/// From a segment that did not come through to the next try (RFC 6298).
+const AGAIN_MS: u64 = 1_000;
 /// Until a dial of the event connection to somebody who does not answer is given up.
 const NO_ANSWER_MS: u64 = 1_000;
 
@@ -101,6 +103,8 @@ pub struct World {
     latency_ms: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     number: u64,
+    /// Attempts that are not hung up.
+    dialled: BTreeSet<AttemptId>,
     sessions: BTreeMap<AttemptId, Session>,
     lines: BTreeSet<NodeRef>,
     connection: Option<(ConnectionId, usize)>,
@@ -159,6 +163,7 @@ impl World {
             rng,
             queue: BTreeMap::new(),
             number: 0,
+            dialled: BTreeSet::new(),
             sessions: BTreeMap::new(),
             lines: BTreeSet::new(),
             connection: None,
@@ -250,6 +255,7 @@ impl World {
             Output::Beat { connection, url, .. } => self.call(&url, Call::Beat(connection)),
             Output::Plan { request, url, action, .. } => self.call(&url, Call::Plan(request, action)),
             Output::Dial { attempt, node, action, .. } => {
+                self.dialled.insert(attempt);
                 self.visit(node_of(&node.node), Visit::Dial(attempt, action));
             }
             Output::OpenEvents(node) => self.visit(node_of(&node.node), Visit::OpenEvents(node.node)),
@@ -262,6 +268,7 @@ impl World {
                 self.connection.take_if(|(open, _)| *open == connection);
             }
             Output::Hang(attempt) => {
+                self.dialled.remove(&attempt);
                 self.sessions.remove(&attempt);
             }
             Output::CloseEvents(node) => {
@@ -284,14 +291,12 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Fault(fault) => self.fault(fault),
-            Happening::Arrives(input) => {
-                if self.online {
-                    self.handle(input);
-                } else if let Input::Told(connection, _) = input {
-                    // The stream has a hole: it is broken.
-                    self.after(NO_ANSWER_MS, Happening::ToShell(Input::ConnectionLost(connection)));
-                }
+            Happening::Arrives(input) if self.online => self.handle(input),
+            // A stream with a hole is broken.
+            Happening::Arrives(Input::Told(connection, _)) => {
+                self.after(NO_ANSWER_MS, Happening::ToShell(Input::ConnectionLost(connection)));
             }
+            Happening::Arrives(input) => self.after(AGAIN_MS, Happening::Arrives(input)),
             Happening::ToShell(input) => self.handle(input),
             Happening::AtCoordinator(coordinator, call) => self.at_coordinator(coordinator, call),
             Happening::AtNode(node, visit) => self.at_node(node, visit),

@@ -41,14 +41,15 @@ impl World {
                 }
             }
             Fault::StartCoordinator(index) => self.coordinators[index] = true,
-            Fault::Offline => {
+            Fault::Offline if self.online => {
                 self.online = false;
+                self.watch.offline_since_ms = self.now_ms;
             }
-            Fault::Online => {
-                self.watch.online_since_ms =
-                    if self.online { self.watch.online_since_ms } else { self.now_ms };
+            Fault::Online if !self.online => {
                 self.online = true;
+                self.watch.online_since_ms = self.now_ms;
             }
+            Fault::Offline | Fault::Online => {}
             Fault::StreamGone | Fault::StreamBack => self.stream(fault == Fault::StreamBack),
         }
     }
