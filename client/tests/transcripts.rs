@@ -64,8 +64,8 @@ impl Run {
                 let until: u64 = until.parse().unwrap();
                 for ms in (at..=until).step_by(usize::try_from(BEAT_MS).unwrap()) {
                     self.advance(ms);
-                    let heard = words::heard(attempt, self.instant(ms));
-                    self.handle(heard);
+                    let heard = words::parse(&["heard", attempt], self.instant(ms));
+                    self.handle(heard.expect("it is an input"));
                 }
             }
             ["wait"] => {}

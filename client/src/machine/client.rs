@@ -169,7 +169,7 @@ impl Client {
     }
 
     fn failed(&mut self, attempt: AttemptId, failure: Failure, now: Instant) {
-        let answered = failure.is_answer();
+        let answered = failure.is_answer() && self.owners.contains_key(&attempt);
         let other = failure.clone();
         self.of_publish(attempt, now, |p, cx| p.failed(attempt, failure, cx));
         self.of_play(attempt, now, |p, cx| p.failed(attempt, other, cx));

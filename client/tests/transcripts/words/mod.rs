@@ -3,5 +3,5 @@
 mod read;
 mod write;
 
-pub use read::{heard, parse};
+pub use read::parse;
 pub use write::show;

@@ -134,20 +134,15 @@ fn plan(words: &[&str]) -> Plan {
     }
 }
 
-/// The node was heard in that attempt.
-pub fn heard(of: &str, at: Instant) -> Input {
-    Input::Heard(attempt(of), at)
-}
-
 /// An input, or nothing if the words are unknown.
 pub fn parse(words: &[&str], now: Instant) -> Option<Input> {
     app(words).or_else(|| session(words, now)).or_else(|| match words {
         ["lost", c] => Some(Input::ConnectionLost(connection(c))),
         ["loginfailed", c, id, why] => Some(Input::LoginFailed(connection(c), room(id), call_failure(why))),
-        ["beat", c, "failed"] => Some(Input::BeatAnswered(connection(c), Err(CallFailure::Failed))),
         ["beat", c, "ok", rooms @ ..] => {
             Some(Input::BeatAnswered(connection(c), Ok(rooms.iter().map(|id| room(id)).collect())))
         }
+        ["beat", c, why] => Some(Input::BeatAnswered(connection(c), Err(call_failure(why)))),
         ["plan", r, "ok", more @ ..] => Some(Input::Planned(RequestId(r.parse().unwrap()), Ok(plan(more)))),
         ["plan", r, why] => Some(Input::Planned(RequestId(r.parse().unwrap()), Err(call_failure(why)))),
         [what, c, more @ ..] => Some(Input::Told(connection(c), told(what, more)?)),
@@ -179,7 +174,7 @@ fn session(words: &[&str], now: Instant) -> Option<Input> {
         ["answered", a] => Input::Answered(attempt(a)),
         ["up", a] => Input::Up(attempt(a)),
         ["media", a] => Input::Media(attempt(a)),
-        ["heard", a] => heard(a, now),
+        ["heard", a] => Input::Heard(attempt(a), now),
         ["phase", a, which] => Input::Phase(attempt(a), phase(which), None),
         ["phase", a, which, under] => Input::Phase(attempt(a), phase(which), Some(claim(under))),
         ["fail", a, why] => Input::Failed(attempt(a), failure(why)),
