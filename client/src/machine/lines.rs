@@ -1,7 +1,7 @@
 //! The event connections: one per node in use, and what its loss says about the node (GO-2).
 //!
 //! Invariant: a line is open or being opened as long as an attempt or a session is at its node, and no longer. A node is gone only if
-//! a second dial is refused, or answered by another life of it.
+//! a second dial is refused, or answered by another life of it than the first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,6 +35,9 @@ struct Line {
     node: Node,
     attempts: BTreeSet<AttemptId>,
     state: State,
+    /// Who was behind it when it was last up. The list may be older than the node's present life, and the sessions there
+    /// are of that life, too: only another life after that one says that they are gone.
+    life: Option<NodeRef>,
 }
 
 /// What a line says about its node.
@@ -59,7 +62,7 @@ impl Lines {
     pub(super) fn hold(&mut self, attempt: AttemptId, node: &Node, out: &mut VecDeque<Output>) {
         let line = self.lines.entry(node.node.clone()).or_insert_with(|| {
             out.push_back(Output::OpenEvents(node.clone()));
-            Line { node: node.clone(), attempts: BTreeSet::new(), state: State::Opening }
+            Line { node: node.clone(), attempts: BTreeSet::new(), state: State::Opening, life: None }
         });
         line.attempts.insert(attempt);
     }
@@ -78,7 +81,10 @@ impl Lines {
     pub(super) fn up(&mut self, node: &NodeRef, life: &NodeRef) -> Word {
         let Some(line) = self.lines.get_mut(node) else { return Word::Nothing };
         line.state = State::Up;
-        if life == node { Word::Nothing } else { Word::Gone }
+        match line.life.replace(life.clone()) {
+            Some(before) if before != *life => Word::Gone,
+            Some(_) | None => Word::Nothing,
+        }
     }
 
     /// A line is not there.

@@ -130,3 +130,40 @@ fn with_every_coordinator_dead_nodes_are_walked_as_ever() {
         });
     }
 }
+
+#[test]
+fn a_node_that_restarted_while_no_coordinator_lived_is_as_good_as_any() {
+    // GO-1
+    for seed in 0..50 {
+        let mut world = World::new(seed, 2, 1, AV_RETRY_TIME, false);
+        told(seed, &mut world, |world| {
+            let restart = [(5_000, Fault::Kill(1)), (8_000, Fault::Start(1))];
+            let deaths = [(2_000, Fault::KillCoordinator(0)), (20_000, Fault::Kill(0))];
+            world.script(deaths.into_iter().chain(restart).collect());
+            world.start();
+            world.run_until(24_000);
+            let before = world.watch.interruptions;
+            assert!(world.watch.works(&key("cam")) && world.watch.works(&key("mic")));
+            world.run_until(60_000);
+            assert!(world.watch.works(&key("cam")) && world.watch.works(&key("mic")));
+            assert_eq!(world.watch.interruptions, before, "it goes on working there");
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_is_nowhere_is_looked_for_until_it_is_back() {
+    // PLAY-3
+    for seed in 0..50 {
+        let mut world = World::new(seed, 3, 1, AV_RETRY_TIME, false);
+        told(seed, &mut world, |world| {
+            let dead = (10_000, Fault::KillCoordinator(0));
+            world.script(vec![(0, Fault::StreamGone), dead, (60_000, Fault::StreamBack)]);
+            world.start();
+            world.run_until(59_999);
+            assert!(!world.watch.works(&key("mic")) && ended(world, "mic").is_none(), "it goes on looking");
+            world.run_until(64_000);
+            assert!(world.watch.works(&key("mic")), "it is back");
+        });
+    }
+}

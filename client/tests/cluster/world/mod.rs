@@ -101,6 +101,8 @@ pub struct World {
     base: Instant,
     rng: StdRng,
     latency_ms: u64,
+    busy: bool,
+    late_ms: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     number: u64,
     /// Attempts that are not hung up.
@@ -159,6 +161,8 @@ impl World {
             online: true,
             stream_there: true,
             base: Instant::now(),
+            busy: seed % 3 == 0,
+            late_ms: 0,
             latency_ms: [1, 10, 40, 80][rng.random_range(0..4)],
             rng,
             queue: BTreeMap::new(),
@@ -195,6 +199,7 @@ impl World {
             let due = self.client.poll_timeout().map(|due| due.saturating_duration_since(self.base));
             let due_ms = due.map_or(u64::MAX, |due| u64::try_from(due.as_micros().div_ceil(1_000)).unwrap());
             let next_ms = self.queue.keys().next().map_or(u64::MAX, |(at, _)| *at);
+            let due_ms = due_ms.saturating_add(self.late_ms);
             let then_ms = due_ms.min(next_ms).max(self.now_ms);
             if then_ms > end_ms {
                 self.now_ms = end_ms;
@@ -205,6 +210,7 @@ impl World {
             self.now_ms = then_ms;
             if due_ms <= next_ms {
                 self.handle(Input::Timeout);
+                self.late_ms = self.lateness();
             } else if let Some((_, happening)) = self.queue.pop_first() {
                 self.happen(happening);
             }
@@ -218,6 +224,15 @@ impl World {
 
     fn after(&mut self, ms: u64, happening: Happening) {
         self.push(self.now_ms + ms, happening);
+    }
+
+    /// How late the next timer is: on a busy computer a little, or very.
+    fn lateness(&mut self) -> u64 {
+        match self.rng.random_range(0..200) {
+            _ if !self.busy => 0,
+            0 => self.rng.random_range(100..2_500),
+            _ => self.rng.random_range(0..20),
+        }
     }
 
     /// One way.
