@@ -4,6 +4,7 @@
 //! `cargo bench --bench forward -- [--seconds S] [--players N] [--burst B]`; exit status 1 when a row is over its limit.
 
 #[path = "../../relay/tests/plane/peer.rs"]
+#[expect(dead_code, reason = "the load has no use for what the plane's tests ask of a peer")]
 mod bare;
 mod floor;
 mod load;

@@ -38,9 +38,8 @@ pub fn open(
     if !status.is_success() {
         bail!("{url}: {status}: {answer}");
     }
-    // The relay is the DTLS client unless it is told otherwise.
-    let peer =
-        Peer::connect(identity, socket.into(), check(&answer)?, Side::Server).map_err(|e| anyhow!(e))?;
+    let side = if answer.contains("a=setup:active") { Side::Server } else { Side::Client };
+    let peer = Peer::connect(identity, socket.into(), check(&answer)?, side).map_err(|e| anyhow!(e))?;
     peer.socket.set_read_timeout(None)?;
     peer.socket.set_nonblocking(true)?;
     Ok(peer)
