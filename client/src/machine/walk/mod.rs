@@ -11,7 +11,7 @@
 //! ran: a coordinator, or another node. Since a refused connection takes a millisecond and a coordinator's answer a few more,
 //! a verdict may stay *open* until the attempt's two seconds are over, while the walk goes on to the next node; the walk
 //! asks for a sign of a coordinator whenever it dials. (A refusal in the node's own words counts at once: who answers is in
-//! reach.) When no node is left to dial and some verdict is open, the walk is *judging*. Then there are four ends of a round:
+//! reach. A device that slept through those two seconds learns nothing: void.) When no node is left to dial and some verdict is open, the walk is *judging*. Then there are four ends of a round:
 //!
 //! - every node failed, and each failure counts: the network works and the cluster does not. The walk has *ended*, and the
 //!   app hears so, once, with the whole trace (PUB-3);
@@ -19,7 +19,7 @@
 //!   those nodes again; all of them, if nobody at all was heard in this round (PUB-4). A sign of anybody ends the rest;
 //! - for a play, some node answers "not here now": that is no failure of anybody. Short rests, then who answered so is asked
 //!   again (PLAY-3): the publisher may be between two nodes just now;
-//! - there is no list yet: the walk is *waiting* for one.
+//! - there is no list yet: the walk is *waiting* for one, for 5 s if it may not try again.
 //!
 //! Whatever it does, the retry clock bounds it: it started when the last session was lost, or at the call.
 //! A node that joins the list is tried like the others; one that restarted (a higher incarnation) once more.
