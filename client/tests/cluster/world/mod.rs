@@ -161,7 +161,7 @@ impl World {
             online: true,
             stream_there: true,
             base: Instant::now(),
-            busy: seed % 3 == 0,
+            busy: seed.is_multiple_of(3),
             late_ms: 0,
             latency_ms: [1, 10, 40, 80][rng.random_range(0..4)],
             rng,

@@ -28,7 +28,10 @@ pub(super) fn settle(world: &mut World, now: Instant, base: Instant) {
     walk.round = walk.round.min(1);
     shared.dice = Dice::new(0);
     let back = walk.clock.deadline().is_none();
-    walk.clock = RetryClock::started(RETRY_TIME, base);
+    walk.clock = match walk.clock.retries() {
+        true => RetryClock::started(RETRY_TIME, base),
+        false => RetryClock::started(Duration::ZERO, base),
+    };
     if back {
         walk.clock.back(base);
     }

@@ -16,7 +16,7 @@ use std::{
 
 use waystation_proto::NodeId;
 
-use self::world::{Act, Explorer, Nodes, Step, World};
+use self::world::{Act, Explorer, Nodes, RETRY_TIME, Step, World};
 use super::{Rest, State};
 use crate::config::Hedging;
 
@@ -34,9 +34,9 @@ struct Seen {
     recovered_from_offline: bool,
 }
 
-fn explore(hedging: Hedging, nodes: Nodes) -> Seen {
+fn explore(hedging: Hedging, nodes: Nodes, retry_time: Duration) -> Seen {
     const MOST_STATES: usize = 100_000;
-    let explorer = Explorer { base: Instant::now() + Duration::from_secs(3_600), hedging, nodes };
+    let explorer = Explorer { base: Instant::now() + Duration::from_secs(3_600), hedging, retry_time, nodes };
     let start = explorer.start();
     let mut seen = Seen::default();
     let mut numbers = HashMap::from([(start.clone(), 0)]);
@@ -118,7 +118,7 @@ impl Seen {
 #[test]
 fn every_state_that_three_nodes_allow_is_sound() {
     // PUB-2, PUB-3, PUB-4, PLAY-2, PLAY-3, GO-2
-    let seen = explore(Hedging::On, Nodes::Leaving);
+    let seen = explore(Hedging::On, Nodes::Leaving, RETRY_TIME);
     assert_eq!(seen.used.len(), 3, "each node is used");
     assert_eq!(seen.endings.len(), 4, "every ending is reached: {:?}", seen.endings);
     assert!(seen.hedges_won > 0 && seen.hedges_lost > 0, "{seen:?}");
@@ -134,11 +134,23 @@ fn every_state_that_three_nodes_allow_is_sound() {
 #[test]
 fn without_hedges_every_state_is_sound_too() {
     // GO-2
-    let seen = explore(Hedging::Off, Nodes::Joining);
+    let seen = explore(Hedging::Off, Nodes::Joining, RETRY_TIME);
     assert_eq!((seen.hedges_won, seen.hedges_lost, seen.dead_ends), (0, 0, 0));
     assert_eq!(
         (seen.states, seen.steps),
         (14_140, 111_380),
+        "a change of these numbers is a change of the walk: look at it"
+    );
+}
+
+#[test]
+fn with_no_retries_every_state_is_sound_too() {
+    // PUB-4, PLAY-4
+    let seen = explore(Hedging::Off, Nodes::Joining, Duration::ZERO);
+    assert!(!seen.recovered_from_offline, "offline is the end");
+    assert_eq!(
+        (seen.states, seen.steps),
+        (1_232, 9_287),
         "a change of these numbers is a change of the walk: look at it"
     );
 }

@@ -87,6 +87,7 @@ pub(super) struct Step {
 pub(super) struct Explorer {
     pub(super) base: Instant,
     pub(super) hedging: Hedging,
+    pub(super) retry_time: Duration,
     pub(super) nodes: Nodes,
 }
 
@@ -94,7 +95,7 @@ impl Explorer {
     pub(super) fn start(&self) -> World {
         let mut shared = Shared::new(0, self.hedging);
         shared.last_attempt = OLD;
-        let mut world = World { walk: Walk::new(RETRY_TIME, self.base), shared, falls: BTreeMap::new() };
+        let mut world = World { walk: Walk::new(self.retry_time, self.base), shared, falls: BTreeMap::new() };
         abstraction::settle(&mut world, self.base, self.base);
         world
     }
@@ -181,7 +182,7 @@ impl Explorer {
     }
 
     fn due(&self, world: &World) -> Instant {
-        world.walk.poll_timeout().unwrap().max(self.base)
+        world.walk.poll_timeout().expect("an open state has a deadline").max(self.base)
     }
 
     /// What comes out, and what must be so.
