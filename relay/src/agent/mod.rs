@@ -11,11 +11,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use waystation_proto::{Load, Node, StreamKey, token::Action, v1};
 
-use self::{attach::Attachment, rounds::Rounds};
+use self::{
+    attach::{AttachError, Attachment},
+    rounds::Rounds,
+};
 use crate::{
     control::{ExchangeError, Holdings, Revocation},
     link::Trust,
@@ -23,6 +26,8 @@ use crate::{
 
 /// An exchange is answered within this.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
+/// How often an operator is told that no coordinator takes this relay.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Messages that wait for the coordinator; all of it is told again at attach.
 const OUTBOX: usize = 4096;
 /// Exchanges that wait to be sent.
@@ -107,6 +112,8 @@ pub(crate) struct Agent {
     trust: watch::Sender<Trust>,
     attached: watch::Sender<bool>,
     next_exchange: u64,
+    /// When an operator was last told that no coordinator takes this relay.
+    complained_at: Option<Instant>,
     pending: BTreeMap<u64, oneshot::Sender<Result<String, ExchangeError>>>,
 }
 
@@ -129,7 +136,18 @@ impl Agent {
         let handle =
             AgentHandle { outbox: outbox_sender, exchanges: exchange_sender, attached: attached_receiver };
         let pending = BTreeMap::new();
-        let agent = Self { settings, outbox, exchanges, events, trust, attached, next_exchange: 0, pending };
+        let (next_exchange, complained_at) = (0, None);
+        let agent = Self {
+            settings,
+            outbox,
+            exchanges,
+            events,
+            trust,
+            attached,
+            next_exchange,
+            complained_at,
+            pending,
+        };
         (agent, handle)
     }
 
@@ -160,11 +178,12 @@ impl Agent {
     async fn attach(&mut self, url: &str, rounds: &mut Rounds) -> Next {
         match Attachment::open(self, url).await {
             Err(error) => {
-                tracing::debug!(coordinator = url, %error, "cannot attach");
+                self.complain(url, &error);
                 Next::Walk
             }
             Ok(attachment) => {
                 tracing::info!(coordinator = url, "attached");
+                self.complained_at = None;
                 rounds.attached(attachment.others());
                 metrics::gauge!(crate::control::ATTACHED).set(1.0);
                 self.attached.send_replace(true);
@@ -177,6 +196,17 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Tells an operator, now and then, why the cluster does not see this relay.
+    fn complain(&mut self, url: &str, error: &AttachError) {
+        let now = Instant::now();
+        if self.complained_at.is_some_and(|at| now.saturating_duration_since(at) < COMPLAIN_EVERY) {
+            tracing::debug!(coordinator = url, %error, "cannot attach");
+            return;
+        }
+        self.complained_at = Some(now);
+        tracing::warn!(coordinator = url, %error, "cannot attach; clients do not learn of this relay until it is attached");
     }
 
     /// Everything stays as the last coordinator said.

@@ -22,7 +22,8 @@ export function drawStreams(
           `${room}/${id}`,
           stream.user,
           stream.origin?.id ?? "moving",
-          String(stream.claim?.move ?? 0),
+          // The first session of an SDK is move 1, that of a plain client move 0.
+          String(Math.max(0, (stream.claim?.move ?? 0) - 1)),
           button("Play", () => play(room, id), () => undefined),
         ];
       }),
