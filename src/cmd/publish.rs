@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow};
 use serde_json::json;
 use tokio::time::{Instant, interval, sleep};
 use waystation_client::{
-    AudioTrack, Event, Events, Kind, PublishConfig, Publisher, PublisherState, VideoTrack, Written,
+    AudioTrack, Event, Events, Kind, PublishConfig, Publisher, PublisherState, VideoTrack, WriteError,
+    Written,
 };
 
 use self::source::{Fed, RtpPort, Source};
@@ -25,8 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   waystation publish --coordinator http://127.0.0.1:7400 --token $T --room demo --stream cam \\
       --video clip.ivf --audio clip.ogg --loop
-  ffmpeg -re -i film.mkv -an -c:v libvpx -f rtp rtp://127.0.0.1:5004 &
-  waystation publish ... --rtp-video 5004/vp8
+  ffmpeg -re -i film.mkv -an -c:v libvpx -deadline realtime -g 30 -f rtp 'rtp://127.0.0.1:5004?pkt_size=1200' &
+  waystation publish ... --rtp-video 5004/vp8               packets of at most 1400 bytes are taken
 
 Clips: IVF (VP8, VP9, AV1), Annex B H.264 (.h264), Ogg Opus. `ffmpeg -i film.mp4 -c:v libvpx clip.ivf -c:a libopus clip.ogg`
 makes them; for H.264 use -bf 0, since players show frames in the order in which they come.
@@ -126,7 +127,7 @@ async fn feed(
     delay: Duration,
 ) -> anyhow::Result<End> {
     let mut stats = interval(STATS_EVERY);
-    let (mut frames, mut dropped) = (0_u64, 0_u64);
+    let (mut frames, mut dropped, mut refused) = (0_u64, 0_u64, 0_u64);
     let mut begins_at: Option<Instant> = None;
     loop {
         tokio::select! {
@@ -144,8 +145,10 @@ async fn feed(
                 Fed::Sample(kind, sample) => count(publisher.write_sample(kind, sample)?, kind, &mut frames, &mut dropped),
                 Fed::Rtp(kind, packet) => match publisher.write_rtp(kind, &packet) {
                     Ok(written) => count(written, kind, &mut frames, &mut dropped),
-                    // Whatever else is sent to the port is not for us.
-                    Err(error) => tracing::debug!(%error, "a datagram was not taken"),
+                    Err(error) => {
+                        refused = refused.saturating_add(1);
+                        tell_refused(kind, &error, refused);
+                    }
                 },
                 Fed::End => {
                     sleep(LINGER).await;
@@ -154,6 +157,16 @@ async fn feed(
             },
             _ = stats.tick() => report.stats(json!({ "frames": frames, "dropped": dropped }), None),
         }
+    }
+}
+
+/// One refused datagram tells a person what is wrong; the same of each that follows would bury it.
+fn tell_refused(kind: Kind, error: &WriteError, refused: u64) {
+    match refused {
+        1 => {
+            tracing::warn!(%error, "a datagram on --rtp-{kind} is not taken; more of them are told with --log debug")
+        }
+        _ => tracing::debug!(%error, refused, "a datagram on --rtp-{kind} is not taken"),
     }
 }
 
