@@ -1,6 +1,7 @@
 //! The `waystation` command: flags in, an exit status out. What it does is in [`cmd`].
 
 mod admin;
+mod cause;
 mod cluster;
 mod cmd;
 mod config;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     match log::start(&cli.log).and_then(|()| cli.command.run(own)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("waystation: {error:#}");
+            eprintln!("waystation: {}", cause::with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -19,7 +19,7 @@ use super::{
     guard,
     process::{Action, ActionError, Process},
 };
-use crate::ready::Ready;
+use crate::{cause::with_causes, ready::Ready};
 
 const NO_PAGE: &str = "<!doctype html><title>Waystation</title><p>The page is not built. Run <code>make web</code>, or \
                        name its folder with <code>waystation dev --page DIR</code>. The cluster runs all the same.";
@@ -108,7 +108,7 @@ async fn token(Json(wanted): Json<TokenWanted>) -> Response {
     let rights = crate::cmd::token::Rights { publish, play, observe };
     match crate::cmd::token::dev_token(&room, &user, rights) {
         Ok(token) => Json(Token { token }).into_response(),
-        Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &with_causes(error.as_ref())),
     }
 }
 
