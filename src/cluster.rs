@@ -9,7 +9,10 @@ use tonic::{
 };
 use waystation_proto::v1::cluster_service_client::ClusterServiceClient;
 
-use crate::cmd::token::{Rights, dev_token};
+use crate::{
+    cause::with_causes,
+    cmd::token::{Rights, dev_token},
+};
 
 /// How long a coordinator may take to answer.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -62,31 +65,41 @@ impl Observer {
             Bearer(format!("Bearer {token}").parse().context("--token holds characters that no token has")?);
         let mut failures = Vec::new();
         for url in &self.coordinator {
-            let endpoint = Endpoint::from_shared(url.clone())
-                .with_context(|| format!("--coordinator {url:?} is not of the form http://host:port"))?
-                .connect_timeout(LIMIT)
-                .timeout(LIMIT);
+            let endpoint = endpoint(url)?.connect_timeout(LIMIT).timeout(LIMIT);
             match endpoint.connect().await {
                 Ok(channel) => return Ok(ClusterServiceClient::with_interceptor(channel, bearer)),
-                Err(error) => failures.push(format!("{url}: {}", chain(&error))),
+                Err(error) => failures.push(format!("{url}: {}", with_causes(&error))),
             }
         }
         Err(anyhow!("no coordinator answers ({}); is one running there?", failures.join("; ")))
     }
 }
 
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+/// `localhost:7400` is a URI, too (an authority without a scheme), but nothing that can be connected to.
+fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).ok();
+    endpoint
+        .filter(|endpoint| {
+            matches!(endpoint.uri().scheme_str(), Some("http" | "https")) && endpoint.uri().host().is_some()
+        })
+        .with_context(|| format!("--coordinator {url:?} is not of the form http://host:port"))
 }
 
 /// What a refusal says to a person.
 pub fn refused(status: &tonic::Status) -> anyhow::Error {
     anyhow!("the coordinator refuses: {} ({:?})", status.message(), status.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint;
+
+    #[test]
+    fn an_address_without_its_scheme_is_refused_by_its_form() {
+        assert!(endpoint("http://localhost:7400").is_ok());
+        for bad in ["localhost:7400", "127.0.0.1:7400", "ftp://host:1", "/path", ""] {
+            let error = endpoint(bad).unwrap_err().to_string();
+            assert!(error.contains("http://host:port"), "{bad:?}: {error}");
+        }
+    }
 }

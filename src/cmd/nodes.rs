@@ -7,7 +7,7 @@ use waystation_proto::{Health, Node, v1};
 
 use crate::{
     cluster::{Observer, refused},
-    table::table,
+    table::table_or,
 };
 
 /// Flags of `waystation nodes`.
@@ -31,7 +31,14 @@ pub async fn run(nodes: Nodes) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 7]> = listed.iter().map(row).collect();
-    print!("{}", table(["NODE", "STATE", "REGION", "PUBLISHERS", "PLAYERS", "SENDS", "HTTP"], &rows));
+    print!(
+        "{}",
+        table_or(
+            "No relay is attached.",
+            ["NODE", "STATE", "REGION", "PUBLISHERS", "PLAYERS", "SENDS", "HTTP"],
+            &rows
+        )
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use waystation_proto::v1;
 use super::nodes::all_pages;
 use crate::{
     cluster::{Observer, refused},
-    table::table,
+    table::table_or,
 };
 
 /// Flags of `waystation rooms`.
@@ -40,6 +40,13 @@ pub async fn run(rooms: Rooms) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let row = |room: &v1::Room| [room.room.clone(), room.users.to_string(), room.streams.to_string()];
-    print!("{}", table(["ROOM", "USERS", "STREAMS"], &listed.iter().map(row).collect::<Vec<_>>()));
+    print!(
+        "{}",
+        table_or(
+            "There is no room.",
+            ["ROOM", "USERS", "STREAMS"],
+            &listed.iter().map(row).collect::<Vec<_>>()
+        )
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use waystation_proto::{Claim, v1};
 use super::nodes::{all_pages, node_json};
 use crate::{
     cluster::{Observer, refused},
-    table::table,
+    table::table_or,
 };
 
 /// Flags of `waystation streams`.
@@ -40,8 +40,12 @@ pub async fn run(streams: Streams) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&listed.iter().map(stream_json).collect::<Vec<_>>())?);
         return Ok(ExitCode::SUCCESS);
     }
+    let none = match streams.room.as_str() {
+        "" => "There is no stream.".to_owned(),
+        room => format!("There is no stream in room {room:?}."),
+    };
     let rows: Vec<[String; 5]> = listed.into_iter().map(row).collect();
-    print!("{}", table(["ROOM", "STREAM", "USER", "NODE", "CLAIM"], &rows));
+    print!("{}", table_or(&none, ["ROOM", "STREAM", "USER", "NODE", "CLAIM"], &rows));
     Ok(ExitCode::SUCCESS)
 }
 
