@@ -7,7 +7,7 @@ PORT ?= 7070
 RELAYS ?= 3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTHON ?= python3
-WAYSTATION := target/release/waystation
+WAYSTATION := $(or $(CARGO_TARGET_DIR),target)/release/waystation
 # What the tests drive: browsers, clips, network namespaces, the judge of our metrics.
 TEST_PACKAGES := chromium ffmpeg iproute2 prometheus python3-venv
 AIORTC := aiortc==1.16.0
