@@ -163,7 +163,6 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         ready::write(path, &content)
             .with_context(|| format!("cannot write --ready-file {}", path.display()))?;
     }
-    tracing::info!(url = coordinator.url(), "the coordinator is up");
     coordinator.run(async move { shutdown.wanted().await }).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -174,7 +174,6 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         ready::write(path, &content)
             .with_context(|| format!("cannot write --ready-file {}", path.display()))?;
     }
-    tracing::info!(node = %relay.node(), http = relay.http_url(), media = %relay.media_addr(), "the relay is up");
     relay.run(async move { shutdown.wanted().await }).await;
     Ok(ExitCode::SUCCESS)
 }
