@@ -49,8 +49,8 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// Its name, unique in the cluster; the same after a restart.
-    #[arg(long, value_name = "ID", default_value = "relay-1")]
-    id: String,
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
     /// Where it stands; clients of the same region come first.
     #[arg(long, value_name = "REGION", default_value = "")]
     region: String,
@@ -118,8 +118,13 @@ impl Settings {
     fn into_config(self) -> anyhow::Result<Config> {
         let file = self.cluster_secret_file.as_deref();
         let secret = config::secret("cluster_secret", PREFIX, self.cluster_secret.as_ref(), file)?;
+        // No default: two relays of one id would take each other's place in the cluster.
+        let id = self.id.context(
+            "no relay id is set: give --id relay-1, or id = \"relay-1\" in the configuration file, or \
+             WAYSTATION_RELAY_ID in the environment; each relay of a cluster has an id of its own",
+        )?;
         Ok(Config {
-            id: self.id,
+            id,
             region: self.region,
             http_listen: self.http_listen,
             http_url: self.http_url,
@@ -176,4 +181,28 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
     }
     relay.run(async move { shutdown.wanted().await }).await;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::{Secret, Settings};
+
+    fn config(flags: &[&str]) -> anyhow::Result<waystation_relay::Config> {
+        let matches =
+            Settings::augment_args(Command::new("relay")).get_matches_from([&["relay"], flags].concat());
+        let mut settings = Settings::from_arg_matches(&matches)?;
+        settings.cluster_secret = Some(Secret::from("of the whole cluster"));
+        settings.into_config()
+    }
+
+    #[test]
+    fn a_relay_without_an_id_is_told_the_three_places_for_it() {
+        let error = config(&[]).err().unwrap().to_string();
+        for place in ["--id", "id = ", "WAYSTATION_RELAY_ID"] {
+            assert!(error.contains(place), "{error}");
+        }
+        assert_eq!(config(&["--id", "relay-7"]).unwrap().id, "relay-7");
+    }
 }
