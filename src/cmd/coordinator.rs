@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ArgMatches;
 use serde::{Deserialize, Serialize};
 use waystation_coordinator::{App, AppKey, Config, Coordinator};
@@ -15,6 +15,9 @@ use crate::{
 };
 
 const PREFIX: &str = "WAYSTATION_COORDINATOR_";
+
+/// HS256 needs a key as long as its hash (RFC 7518 §3.2).
+const MIN_APP_SECRET_BYTES: usize = 32;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -114,8 +117,18 @@ impl AppSettings {
             });
         }
         let file = self.secret_file.as_deref();
-        let secret = config::secret("secret", PREFIX, self.secret.as_ref(), file)
-            .with_context(|| format!("app {app:?} needs secret, secret_file or ed25519_public_key"))?;
+        ensure!(
+            self.secret.is_some() || file.is_some(),
+            "app {app:?} has no key: give [apps.{app}] a secret, secret_file or ed25519_public_key"
+        );
+        let secret = config::secret("secret_file", PREFIX, self.secret.as_ref(), file)
+            .with_context(|| format!("app {app:?}"))?;
+        let bytes = secret.expose().len();
+        ensure!(
+            bytes >= MIN_APP_SECRET_BYTES,
+            "app {app:?}: its secret has {bytes} bytes, at least {MIN_APP_SECRET_BYTES} are needed; such as: \
+             head -c 32 /dev/urandom | base64"
+        );
         Ok(AppKey::Secret(secret.expose().as_bytes().to_vec()))
     }
 }
@@ -124,6 +137,11 @@ impl Settings {
     fn into_config(self) -> anyhow::Result<Config> {
         let file = self.cluster_secret_file.as_deref();
         let secret = config::secret("cluster_secret", PREFIX, self.cluster_secret.as_ref(), file)?;
+        ensure!(
+            !self.apps.is_empty(),
+            "no app is configured, so no user token could be taken: add one to the configuration file, \
+             [apps.ID] secret = \"...\" (at least {MIN_APP_SECRET_BYTES} bytes)"
+        );
         let app =
             |(id, settings): (&String, &AppSettings)| Ok(App { id: id.clone(), key: settings.key(id)? });
         let apps: Vec<App> = self.apps.iter().map(app).collect::<anyhow::Result<_>>()?;
@@ -165,4 +183,34 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
     }
     coordinator.run(async move { shutdown.wanted().await }).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::{AppSettings, MIN_APP_SECRET_BYTES, Secret, Settings};
+
+    fn app(secret: Option<&str>) -> AppSettings {
+        AppSettings { secret: secret.map(Secret::from), secret_file: None, ed25519_public_key: None }
+    }
+
+    #[test]
+    fn a_short_or_missing_app_secret_is_an_error_that_names_the_app() {
+        let long = "x".repeat(MIN_APP_SECRET_BYTES);
+        assert!(app(Some(&long)).key("shop").is_ok());
+        let error = app(Some(&long[1..])).key("shop").err().unwrap().to_string();
+        assert!(error.contains("\"shop\"") && error.contains("31 bytes"), "{error}");
+        let error = format!("{:#}", app(None).key("shop").err().unwrap());
+        assert!(error.contains("[apps.shop]") && !error.contains("WAYSTATION"), "{error}");
+    }
+
+    #[test]
+    fn a_coordinator_without_apps_is_told_how_to_add_one() {
+        let matches = Settings::augment_args(Command::new("coordinator")).get_matches_from(["coordinator"]);
+        let mut settings = Settings::from_arg_matches(&matches).unwrap();
+        settings.cluster_secret = Some(Secret::from("of the whole cluster"));
+        let error = settings.into_config().err().unwrap().to_string();
+        assert!(error.contains("[apps.ID] secret = "), "{error}");
+    }
 }
