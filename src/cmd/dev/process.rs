@@ -18,13 +18,16 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::ready::Ready;
 
 /// How long a child may take to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the end of a killed child is waited for.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a child may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -161,7 +164,7 @@ impl Process {
     pub async fn up(&self) -> Result<Ready, ActionError> {
         let mut seen = self.seen.clone();
         let settled = seen.wait_for(|seen| seen.up || seen.pid.is_none());
-        match tokio::time::timeout(START_LIMIT, settled).await {
+        match timeout(START_LIMIT, settled).await {
             Ok(Ok(seen)) => match &seen.ready {
                 Some(ready) if seen.up => Ok(ready.clone()),
                 Some(_) | None => Err(ActionError::NotUp(self.name.clone())),
@@ -170,17 +173,24 @@ impl Process {
         }
     }
 
-    /// Does something to it; a start waits until the process is up.
+    /// Does something to it; a start waits until the process is up, a kill until it is gone.
     ///
     /// # Errors
     /// [`ActionError`]
     pub async fn act(&self, action: Action) -> Result<(), ActionError> {
+        let before = self.seen.borrow().pid;
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Act(action, reply)).await.map_err(|_| ActionError::Stopping)?;
         answer.await.map_err(|_| ActionError::Stopping)??;
         match action {
             Action::Start => self.up().await.map(drop),
-            Action::Kill | Action::Freeze => Ok(()),
+            Action::Kill => {
+                let mut seen = self.seen.clone();
+                // Not in time: it is killed all the same, and the answer says what is seen.
+                let _ = timeout(KILL_LIMIT, seen.wait_for(|seen| seen.pid != before)).await;
+                Ok(())
+            }
+            Action::Freeze => Ok(()),
         }
     }
 
@@ -350,7 +360,7 @@ async fn stop(child: &mut Child) {
     signal(child, Signal::SIGTERM);
     // A frozen process hears SIGTERM only once it goes on.
     signal(child, Signal::SIGCONT);
-    if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
+    if timeout(STOP_LIMIT, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
 }
