@@ -80,21 +80,22 @@ pub async fn run(dev: Dev) -> anyhow::Result<ExitCode> {
     let directory = tempfile::Builder::new().prefix("waystation-dev-").tempdir()?;
 
     let plan = Plan { dev: &dev, page_files: page_files.as_deref(), directory: directory.path() };
-    let mut processes = Vec::new();
+    let mut processes = Processes::default();
     let started = tokio::select! {
-        started = plan.bring_up(&mut processes) => started,
+        started = plan.bring_up(&mut processes) => started.map(Some),
         () = shutdown.wanted() => Ok(None),
     };
     let outcome = match started {
-        Ok(Some((coordinators, relays))) => {
+        Ok(Some(())) => {
             let page = format!("http://{address}/");
+            let Processes { coordinators, relays } = processes.clone();
             let cluster = Arc::new(Cluster { page, coordinators, relays });
             serve(&dev, listener, cluster, page_files.as_deref(), &mut shutdown).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    join_all(processes.iter().map(Process::stop)).await;
+    processes.stop().await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
@@ -133,26 +134,38 @@ struct Plan<'a> {
     directory: &'a Path,
 }
 
-type Started = Option<(Vec<Process>, Vec<Process>)>;
+/// What was started.
+#[derive(Clone, Default)]
+struct Processes {
+    coordinators: Vec<Process>,
+    relays: Vec<Process>,
+}
+
+impl Processes {
+    /// Stops the relays, then the coordinators, so that no relay misses its coordinator.
+    async fn stop(&self) {
+        for processes in [&self.relays, &self.coordinators] {
+            join_all(processes.iter().map(Process::stop)).await;
+        }
+    }
+}
 
 impl Plan<'_> {
     /// Starts everything. What was started is in `all` at any time, so that it can be stopped.
-    async fn bring_up(&self, all: &mut Vec<Process>) -> anyhow::Result<Started> {
+    async fn bring_up(&self, all: &mut Processes) -> anyhow::Result<()> {
         let secret = format!("{:032x}", rand::random::<u128>());
         let coordinator =
             Process::start(self.coordinator(0, &secret)).context("cannot start the coordinator")?;
-        all.push(coordinator.clone());
+        all.coordinators.push(coordinator.clone());
         let Ready::Coordinator { url, .. } = coordinator.up().await? else {
             return Err(anyhow!("the coordinator's ready file is that of another process"));
         };
-        let mut relays = Vec::new();
         for number in 1..=self.dev.relays {
             let relay = Process::start(self.relay(number, &url, &secret)).context("cannot start a relay")?;
-            all.push(relay.clone());
-            relays.push(relay);
+            all.relays.push(relay);
         }
-        try_join_all(relays.iter().map(Process::up)).await?;
-        Ok(Some((vec![coordinator], relays)))
+        try_join_all(all.relays.iter().map(Process::up)).await?;
+        Ok(())
     }
 
     fn coordinator(&self, number: usize, secret: &str) -> Spec {
