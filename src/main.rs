@@ -18,9 +18,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 const AFTER_HELP: &str = "\
 First steps:
   waystation dev                                     a cluster on this machine, and its page
-  T=$(waystation token --room demo --user ann --publish --play)
-  waystation publish --token $T --room demo --stream cam --video clip.ivf --audio clip.ogg --loop
-  waystation play    --token $T --room demo --stream cam --stats
+  export WAYSTATION_COORDINATORS=...                 in every other terminal: the line that dev prints
+  ANN=$(waystation token --room demo --user ann --publish)
+  waystation publish --token $ANN --room demo --stream cam --video clip.ivf --audio clip.ogg --loop
+  BOB=$(waystation token --room demo --user bob --play)
+  waystation play --token $BOB --room demo --stream cam --stats
 
 Each command explains itself: waystation play --help";
 

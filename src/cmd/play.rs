@@ -18,7 +18,8 @@ use crate::shutdown::Shutdown;
 
 const EXAMPLES: &str = "\
 Examples:
-  waystation play --coordinator http://127.0.0.1:7400 --token $T --room demo --stream cam --stats
+  export WAYSTATION_COORDINATORS=http://127.0.0.1:PORT      the line that `waystation dev` prints
+  waystation play --token $T --room demo --stream cam --stats
   waystation play ... --video-out out.ivf --audio-out out.ogg --duration 10s
 
 Files: .ivf for VP8, VP9 and AV1, .h264 for H.264, .ogg for Opus. Writing begins at the first keyframe.

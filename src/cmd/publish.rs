@@ -24,8 +24,8 @@ const LINGER: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
-  waystation publish --coordinator http://127.0.0.1:7400 --token $T --room demo --stream cam \\
-      --video clip.ivf --audio clip.ogg --loop
+  export WAYSTATION_COORDINATORS=http://127.0.0.1:PORT      the line that `waystation dev` prints
+  waystation publish --token $T --room demo --stream cam --video clip.ivf --audio clip.ogg --loop
   ffmpeg -re -i film.mkv -an -c:v libvpx -deadline realtime -g 30 -f rtp 'rtp://127.0.0.1:5004?pkt_size=1200' &
   waystation publish ... --rtp-video 5004/vp8               packets of at most 1400 bytes are taken
 

@@ -40,15 +40,24 @@ impl Cluster {
         self.coordinators.iter().chain(&self.relays)
     }
 
+    /// Addresses of the coordinators that came up.
+    pub fn coordinator_urls(&self) -> Vec<String> {
+        let ready = self.coordinators.iter().filter_map(|process| process.seen().ready);
+        ready
+            .filter_map(|ready| match ready {
+                Ready::Coordinator { url, .. } => Some(url),
+                Ready::Relay { .. } => None,
+            })
+            .collect()
+    }
+
     /// What the ready file and `/dev/info` tell.
     pub fn info(&self) -> Value {
-        let coordinators = self.coordinators.iter().map(described);
-        let coordinators: Vec<_> = coordinators.collect();
         json!({
             "page": self.page,
             "pid": std::process::id(),
-            "coordinators": coordinators.iter().map(|c| c["url"].clone()).collect::<Vec<_>>(),
-            "coordinator_processes": coordinators,
+            "coordinators": self.coordinator_urls(),
+            "coordinator_processes": self.coordinators.iter().map(described).collect::<Vec<_>>(),
             "relays": self.relays.iter().map(described).collect::<Vec<_>>(),
         })
     }

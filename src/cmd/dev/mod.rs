@@ -46,7 +46,8 @@ Examples:
   waystation token --room demo --user me --publish --play
                                           a user token for this cluster
 
-Everything listens on 127.0.0.1 only, and Ctrl-C stops it all. The page can kill, freeze and start each node.";
+Its coordinator takes a free port: the line `export WAYSTATION_COORDINATORS=...` that is printed below the table tells the
+other commands which. Everything listens on 127.0.0.1 only, and Ctrl-C stops it all. The page can kill, freeze and start each node.";
 
 /// Flags of `waystation dev`.
 #[derive(Clone, Debug, clap::Args)]
@@ -284,5 +285,7 @@ fn print_table(cluster: &Cluster) {
         .collect();
     println!("Page: {}\n", cluster.page);
     println!("{}", table(["NODE", "ADDRESS", "MEDIA", "ADMIN", "PID"], &rows));
+    println!("For publish, play, nodes and the others, in another terminal:\n");
+    println!("export WAYSTATION_COORDINATORS={}\n", cluster.coordinator_urls().join(","));
     println!("Ctrl-C stops everything.");
 }
