@@ -10,7 +10,8 @@ use super::{ClipError, Codec, MAX_FRAME_BYTES, Unit, UnitReader, VIDEO_CLOCK_HZ,
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 12;
-const FRAME_COUNT_AT: u64 = 24;
+/// ffmpeg reads and writes a duration here, in ticks of the time base; others take it for a count of frames.
+const DURATION_AT: u64 = 24;
 
 /// An AV1 temporal delimiter with a size field: RTP leaves it out (AV1 RTP §5), files want it back.
 const TEMPORAL_DELIMITER: [u8; 2] = [0x12, 0x00];
@@ -122,7 +123,25 @@ impl<R: Read + Send> UnitReader for IvfReader<R> {
 pub struct IvfWriter<W> {
     writer: W,
     codec: Codec,
-    frames: u32,
+    written: Option<Written>,
+}
+
+/// The frames that are in the file.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    first_tick: u64,
+    last_tick: u64,
+    frames: u64,
+}
+
+impl Written {
+    /// From the first frame to the end of the last, which lasts as long as one does on average. Of a single frame
+    /// nothing is known: one tick.
+    fn duration_ticks(self) -> u64 {
+        let between = self.last_tick.saturating_sub(self.first_tick);
+        let last = between.checked_div(self.frames.saturating_sub(1)).unwrap_or(1);
+        between.saturating_add(last)
+    }
 }
 
 impl<W: Write + Seek> IvfWriter<W> {
@@ -157,7 +176,7 @@ impl<W: Write + Seek> IvfWriter<W> {
         header.extend_from_slice(&1u32.to_le_bytes());
         header.extend_from_slice(&[0; 8]);
         writer.write_all(&header)?;
-        Ok(Self { writer, codec, frames: 0 })
+        Ok(Self { writer, codec, written: None })
     }
 
     /// Adds a frame; `tick` counts 1/90,000 s from the file's start.
@@ -174,17 +193,20 @@ impl<W: Write + Seek> IvfWriter<W> {
         self.writer.write_all(&tick.to_le_bytes())?;
         self.writer.write_all(delimiter)?;
         self.writer.write_all(frame)?;
-        self.frames = self.frames.saturating_add(1);
+        let (first_tick, frames) =
+            self.written.map_or((tick, 0), |written| (written.first_tick, written.frames));
+        self.written = Some(Written { first_tick, last_tick: tick, frames: frames.saturating_add(1) });
         Ok(())
     }
 
-    /// Writes the number of frames into the header.
+    /// Writes the duration into the header.
     ///
     /// # Errors
     /// Those of the writer.
     pub fn finish(mut self) -> io::Result<W> {
-        self.writer.seek(SeekFrom::Start(FRAME_COUNT_AT))?;
-        self.writer.write_all(&self.frames.to_le_bytes())?;
+        let ticks = self.written.map_or(0, Written::duration_ticks);
+        self.writer.seek(SeekFrom::Start(DURATION_AT))?;
+        self.writer.write_all(&u32::try_from(ticks).unwrap_or(u32::MAX).to_le_bytes())?;
         self.writer.seek(SeekFrom::End(0))?;
         self.writer.flush()?;
         Ok(self.writer)
@@ -256,7 +278,16 @@ mod tests {
         key.extend_from_slice(&360u16.to_le_bytes());
         let bytes = clip(Codec::Vp8, &[(0, key)]);
         assert_eq!(bytes[12..16], [0x80, 0x02, 0x68, 0x01]);
-        assert_eq!(bytes[24..28], 1u32.to_le_bytes());
+    }
+
+    #[test]
+    fn the_header_tells_the_duration_in_ticks() {
+        let frames = [0u64, 3_000, 6_000, 9_000].map(|tick| (tick, vec![1; 8]));
+        for (count, ticks) in [(1, 1u32), (2, 6_000), (4, 12_000)] {
+            assert_eq!(clip(Codec::Vp9, &frames[..count])[24..28], ticks.to_le_bytes(), "{count} frames");
+        }
+        let long = [(0, vec![1; 8]), (u64::MAX, vec![1; 8])];
+        assert_eq!(clip(Codec::Vp9, &long)[24..28], u32::MAX.to_le_bytes());
     }
 
     #[test]
