@@ -121,27 +121,22 @@ fn set_by_kubernetes(key: &str) -> bool {
 
 fn explain(figment: &Figment, error: figment::Error, prefix: &str) -> ConfigError {
     let key = error.path.join(".");
-    match error.kind {
-        Kind::UnknownField(name, known) => {
-            let key = if key.is_empty() || key == name || key.ends_with(&format!(".{name}")) {
-                if key.is_empty() { name } else { key }
-            } else {
-                format!("{key}.{name}")
-            };
-            let place = place(figment, error.metadata.as_ref(), &key, prefix);
-            ConfigError::UnknownKey { key, place, known: known.join(", ") }
-        }
-        kind => {
-            let place = match error.metadata.as_ref().or_else(|| figment.find_metadata(&key)) {
-                Some(metadata) if key.is_empty() => format!(" in {}", describe(metadata)),
-                Some(_) => {
-                    format!(" at key {key:?} in {}", place(figment, error.metadata.as_ref(), &key, prefix))
-                }
-                None => String::new(),
-            };
-            ConfigError::Value { what: kind.to_string().trim_end().to_owned(), place }
-        }
+    if let Kind::UnknownField(name, known) = &error.kind {
+        let names_itself = key == *name || key.ends_with(&format!(".{name}"));
+        let key = match (key.is_empty(), names_itself) {
+            (true, _) => name.clone(),
+            (false, true) => key,
+            (false, false) => format!("{key}.{name}"),
+        };
+        let place = place(figment, error.metadata.as_ref(), &key, prefix);
+        return ConfigError::UnknownKey { key, place, known: known.join(", ") };
     }
+    let place = match error.metadata.as_ref().or_else(|| figment.find_metadata(&key)) {
+        Some(metadata) if key.is_empty() => format!(" in {}", describe(metadata)),
+        Some(_) => format!(" at key {key:?} in {}", place(figment, error.metadata.as_ref(), &key, prefix)),
+        None => String::new(),
+    };
+    ConfigError::Value { what: error.kind.to_string().trim_end().to_owned(), place }
 }
 
 fn place(figment: &Figment, metadata: Option<&Metadata>, key: &str, prefix: &str) -> String {
