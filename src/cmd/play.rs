@@ -11,7 +11,7 @@ use waystation_client::{ErrorCode, Event, Events, PlayConfig, Player, PlayerStat
 
 use self::sink::Sinks;
 use super::{
-    report::{End, Report, STATS_EVERY},
+    report::{End, Form, Report, STATS_EVERY},
     session::Session,
 };
 use crate::shutdown::Shutdown;
@@ -48,6 +48,16 @@ pub struct Play {
     codec: Option<VideoCodec>,
 }
 
+impl Play {
+    fn form(&self) -> Form {
+        match (self.session.json, self.stats) {
+            (true, _) => Form::Json,
+            (false, true) => Form::LiveLine,
+            (false, false) => Form::Sentences,
+        }
+    }
+}
+
 /// Plays until the stream ends, somebody stops it, or it fails for good.
 ///
 /// # Errors
@@ -55,7 +65,7 @@ pub struct Play {
 pub async fn run(play: Play) -> anyhow::Result<ExitCode> {
     let key = play.session.key()?;
     let mut sinks = Sinks::create(play.video_out.as_deref(), play.audio_out.as_deref())?;
-    let report = Report::new(play.session.json);
+    let report = Report::new(play.form());
     let mut shutdown = Shutdown::new()?;
     let logged_in = tokio::select! {
         logged_in = play.session.log_in(&report) => logged_in?,
@@ -77,11 +87,13 @@ pub async fn run(play: Play) -> anyhow::Result<ExitCode> {
         }
     };
     let end = tokio::select! {
-        end = take(&mut player, &mut events, &mut sinks, &report, play.stats) => end?,
-        () = over => End::Clean { code: 0 },
-        () = shutdown.wanted() => End::Clean { code: 0 },
+        end = take(&mut player, &mut events, &mut sinks, &report) => end,
+        () = over => Ok(End::Clean { code: 0 }),
+        () = shutdown.wanted() => Ok(End::Clean { code: 0 }),
     };
-    tell(&report, &player.stats(), &PlayerStats::default(), false);
+    let last = player.stats();
+    report.last_stats(figures(&last), || summary(&last));
+    let end = end?;
     sinks.finish()?;
     let stopped = async {
         player.stop().await;
@@ -100,7 +112,6 @@ async fn take(
     events: &mut Events,
     sinks: &mut Sinks,
     report: &Report,
-    live: bool,
 ) -> anyhow::Result<End> {
     let mut stats = interval(STATS_EVERY);
     let mut before = PlayerStats::default();
@@ -131,32 +142,36 @@ async fn take(
             },
             _ = stats.tick() => {
                 let now = player.stats();
-                tell(report, &now, &before, live);
+                report.stats(figures(&now), || live_line(&now, &before));
                 before = now;
             }
         }
     }
 }
 
-fn tell(report: &Report, now: &PlayerStats, before: &PlayerStats, live: bool) {
-    let node = now.node.as_ref().map_or(Value::Null, |node| node.id.to_string().into());
+fn node(now: &PlayerStats) -> Option<String> {
+    now.node.as_ref().map(|node| node.id.to_string())
+}
+
+/// Figures for a machine.
+fn figures(now: &PlayerStats) -> Value {
     let gap_ms = now.last_gap.map(|gap| gap.as_millis() as u64);
-    let body = json!({
+    json!({
         "packets": now.packets, "bytes": now.bytes, "frames": now.frames, "lost": now.lost, "nacks": now.nacks,
-        "dropped": now.dropped, "gap_ms": gap_ms, "node": node,
-    });
+        "dropped": now.dropped, "gap_ms": gap_ms, "node": node(now),
+    })
+}
+
+/// The same for a person.
+fn summary(now: &PlayerStats) -> String {
+    let gap = now.last_gap.map_or("none".to_owned(), |gap| format!("{} ms", gap.as_millis()));
+    let node = node(now).unwrap_or_else(|| "-".to_owned());
+    format!("{} frames  {} lost  last gap {gap}  node {node}", now.frames, now.lost)
+}
+
+fn live_line(now: &PlayerStats, before: &PlayerStats) -> String {
     let bits = now.bytes.saturating_sub(before.bytes) as f64 * 8.0 / STATS_EVERY.as_secs_f64();
-    let line = live.then(|| {
-        let gap = gap_ms.map_or("none".to_owned(), |ms| format!("{ms} ms"));
-        let node = node.as_str().unwrap_or("-").to_owned();
-        format!(
-            "{:>7.0} kbit/s  {} frames  {} lost  last gap {gap}  node {node}",
-            bits / 1_000.0,
-            now.frames,
-            now.lost
-        )
-    });
-    report.stats(body, line);
+    format!("{:>7.0} kbit/s  {}", bits / 1_000.0, summary(now))
 }
 
 /// The end that an event is, if it is one. A stream that left the room after it was played has ended, not failed.

@@ -14,7 +14,7 @@ use waystation_client::{
 
 use self::source::{Fed, RtpPort, Source};
 use super::{
-    report::{End, Report, STATS_EVERY},
+    report::{End, Form, Report, STATS_EVERY},
     session::Session,
 };
 use crate::shutdown::Shutdown;
@@ -70,7 +70,7 @@ pub struct Publish {
 pub async fn run(publish: Publish) -> anyhow::Result<ExitCode> {
     let key = publish.session.key()?;
     let mut source = open(&publish).await?;
-    let report = Report::new(publish.session.json);
+    let report = Report::new(if publish.session.json { Form::Json } else { Form::Sentences });
     let mut shutdown = Shutdown::new()?;
     let logged_in = tokio::select! {
         logged_in = publish.session.log_in(&report) => logged_in?,
@@ -155,7 +155,7 @@ async fn feed(
                     return Ok(End::Clean { code: 0 });
                 }
             },
-            _ = stats.tick() => report.stats(json!({ "frames": frames, "dropped": dropped }), None),
+            _ = stats.tick() => report.stats(json!({ "frames": frames, "dropped": dropped }), String::new),
         }
     }
 }

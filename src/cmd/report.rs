@@ -32,39 +32,72 @@ pub enum End {
     },
 }
 
+/// For whom it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For a machine, on standard output.
+    Json,
+    /// For a person, on standard error.
+    Sentences,
+    /// For a person, with a line of figures that is written over again and again, and by whatever else is told.
+    LiveLine,
+}
+
 /// Where it is told.
 #[derive(Debug)]
 pub struct Report {
     started: Instant,
-    json: bool,
+    form: Form,
 }
+
+/// Back to the line's start, and clears it.
+const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Report {
     /// Starts the clock of `t_ms`.
-    pub fn new(json: bool) -> Self {
-        Self { started: Instant::now(), json }
+    pub fn new(form: Form) -> Self {
+        Self { started: Instant::now(), form }
     }
 
     /// Tells an event of the SDK.
     pub fn event(&self, event: &Event) {
-        match self.json {
-            true => {
+        match self.form {
+            Form::Json => {
                 let (name, body) = event_json(event);
                 self.line(name, body);
             }
-            false => eprintln!("{:>8.3}  {event}", self.started.elapsed().as_secs_f64()),
+            Form::Sentences | Form::LiveLine => {
+                self.sentence(&format!("{:>8.3}  {event}", self.started.elapsed().as_secs_f64()));
+            }
         }
     }
 
-    /// Tells figures: `text` is the live line for a person.
-    pub fn stats(&self, body: Value, text: Option<String>) {
-        match (self.json, text) {
-            (true, _) => self.line("stats", body),
-            (false, Some(text)) => {
-                eprint!("\r\x1b[K{text}");
+    /// Tells a person, whatever the form, a sentence that no machine needs.
+    pub fn sentence(&self, text: &str) {
+        match self.form {
+            Form::Json | Form::Sentences => eprintln!("{text}"),
+            Form::LiveLine => eprintln!("{CLEAR_LINE}{text}"),
+        }
+    }
+
+    /// Tells figures: `text` makes the live line for a person.
+    pub fn stats(&self, body: Value, text: impl FnOnce() -> String) {
+        match self.form {
+            Form::Json => self.line("stats", body),
+            Form::Sentences => {}
+            Form::LiveLine => {
+                eprint!("{CLEAR_LINE}{}", text());
                 let _ = std::io::stderr().flush();
             }
-            (false, None) => {}
+        }
+    }
+
+    /// Tells the last figures: `text` takes the live line's place and stays.
+    pub fn last_stats(&self, body: Value, text: impl FnOnce() -> String) {
+        match self.form {
+            Form::Json => self.line("stats", body),
+            Form::Sentences => {}
+            Form::LiveLine => self.sentence(&text()),
         }
     }
 
@@ -74,8 +107,9 @@ impl Report {
             End::Clean { code } => (*code, Value::Null, ExitCode::SUCCESS),
             End::Failed { code, extended } => (*code, extended.clone(), ExitCode::from(FAILED)),
         };
-        if self.json {
-            self.line("end", json!({ "code": code, "trace": extended["trace"] }));
+        match self.form {
+            Form::Json => self.line("end", json!({ "code": code, "trace": extended["trace"] })),
+            Form::Sentences | Form::LiveLine => {}
         }
         status
     }
