@@ -75,8 +75,12 @@ impl Observer {
     }
 }
 
-/// `localhost:7400` is a URI, too (an authority without a scheme), but nothing that can be connected to.
-fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+/// A coordinator to ask. `localhost:7400` is a URI, too (an authority without a scheme), but nothing that can be
+/// connected to.
+///
+/// # Errors
+/// When it is not of the form `http://host:port`.
+pub fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
     let endpoint = Endpoint::from_shared(url.to_owned()).ok();
     endpoint
         .filter(|endpoint| {

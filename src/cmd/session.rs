@@ -1,11 +1,16 @@
 //! What `publish` and `play` share: a client of the cluster, logged in to one room.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use anyhow::Context as _;
+use tokio::time::timeout;
 use waystation_client::{Engine, EngineConfig, Event, Events, Hedging, RoomLogin, RoomState, StreamKey};
 
 use super::report::{End, Report};
+use crate::cluster::endpoint;
+
+/// Without an answer for this long, the person is told that there may be nobody to answer.
+const ANSWER_EXPECTED: Duration = Duration::from_secs(3);
 
 /// Flags of both.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,6 +67,7 @@ impl Session {
     /// # Errors
     /// When the engine cannot start.
     pub async fn log_in(&self, report: &Report) -> anyhow::Result<Result<(Engine, Events), End>> {
+        self.coordinator.iter().try_for_each(|url| endpoint(url).map(drop))?;
         let mut config = EngineConfig::new(self.coordinator.clone());
         config.region.clone_from(&self.region);
         config.room_retry_time = self.room_retry_time;
@@ -72,23 +78,48 @@ impl Session {
         engine
             .login_room(RoomLogin { room, token: self.token.clone(), notify_users: self.notify_users })
             .await?;
-        loop {
-            let event = events.recv().await.context("the engine ended before the login")?;
-            report.event(&event);
-            match event {
-                Event::Room(room) if room.state == RoomState::Connected => return Ok(Ok((engine, events))),
-                Event::Room(room) if room.is_final() => {
-                    return Ok(Err(End::Failed { code: room.code, extended: room.extended }));
-                }
-                Event::Room(_)
-                | Event::Publisher(_)
-                | Event::Player(_)
-                | Event::Attempt(_)
-                | Event::Gap(_)
-                | Event::Users(_)
-                | Event::Streams(_)
-                | Event::TokenExpiring { .. } => {}
+        let outcome = self.outcome(&mut events, report).await?;
+        Ok(outcome.map(|()| (engine, events)))
+    }
+
+    async fn outcome(&self, events: &mut Events, report: &Report) -> anyhow::Result<Result<(), End>> {
+        let mut outcome = pin!(login_outcome(events, report));
+        match timeout(ANSWER_EXPECTED, &mut outcome).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                report.sentence(&self.no_answer());
+                outcome.await
             }
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        format!(
+            "no coordinator has answered yet at {}: is one running there? --coordinator or WAYSTATION_COORDINATORS says \
+             where; trying on",
+            self.coordinator.join(", ")
+        )
+    }
+}
+
+/// Waits for the login's outcome.
+async fn login_outcome(events: &mut Events, report: &Report) -> anyhow::Result<Result<(), End>> {
+    loop {
+        let event = events.recv().await.context("the engine ended before the login")?;
+        report.event(&event);
+        match event {
+            Event::Room(room) if room.state == RoomState::Connected => return Ok(Ok(())),
+            Event::Room(room) if room.is_final() => {
+                return Ok(Err(End::Failed { code: room.code, extended: room.extended }));
+            }
+            Event::Room(_)
+            | Event::Publisher(_)
+            | Event::Player(_)
+            | Event::Attempt(_)
+            | Event::Gap(_)
+            | Event::Users(_)
+            | Event::Streams(_)
+            | Event::TokenExpiring { .. } => {}
         }
     }
 }
