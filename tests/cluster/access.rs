@@ -60,6 +60,44 @@ fn a_forged_expired_or_foreign_token_is_refused_by_the_coordinator() {
 }
 
 #[test]
+fn a_token_for_another_stream_is_refused_by_coordinator_and_relay() {
+    // PUB-5, PLAY-5
+    let cluster = Cluster::start(1);
+    let clip = video();
+    let mut live = cluster.publish("room", "bob", "live", &["--video", &clip, "--loop"]);
+    live.state("publisher", 2, 0);
+    let words = ["token", "--room", "room", "--user", "eve", "--publish", "--play", "--stream", "mine"];
+    let token = output(waystation().args(words)).trim().to_owned();
+    let mut publisher = cluster.client_with_token("publish", "room", "yours", &token, &["--video", &clip]);
+    publisher.state("publisher", 0, 1_003_025);
+    assert_eq!(publisher.end(SOON).code(), Some(3));
+    let mut player = cluster.client_with_token("play", "room", "live", &token, &[]);
+    player.state("player", 0, 1_004_025);
+    let http = reqwest::blocking::Client::new();
+    for path in ["/whip/room/yours", "/whep/room/live"] {
+        let request = http.post(format!("{}{path}", cluster.relays[0].http)).bearer_auth(&token);
+        let response = request.header("content-type", "application/sdp").body("v=0\r\n").send().unwrap();
+        assert_eq!(response.status().as_u16(), 403, "{path}");
+    }
+}
+
+#[test]
+fn an_expired_token_is_refused_by_coordinator_and_relay() {
+    // ROOM-2
+    let cluster = Cluster::start(1);
+    let words = ["token", "--room", "room", "--user", "eve", "--publish", "--play", "--ttl", "0s"];
+    let token = output(waystation().args(words)).trim().to_owned();
+    let mut client = cluster.client_with_token("publish", "room", "cam", &token, &["--video", &video()]);
+    let refused = client.next("the refusal", |event| event["event"] == "state" && event["state"] == 0);
+    assert!([1_002_033, 1_002_056].contains(&refused["code"].as_u64().unwrap()), "{refused}");
+    assert_eq!(client.end(SOON).code(), Some(3));
+    let http = reqwest::blocking::Client::new();
+    let request = http.post(format!("{}/whip/room/cam", cluster.relays[0].http)).bearer_auth(&token);
+    let response = request.header("content-type", "application/sdp").body("v=0\r\n").send().unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+}
+
+#[test]
 fn a_relay_refuses_bad_tokens_with_a_problem_document() {
     let cluster = Cluster::start(1);
     let http = reqwest::blocking::Client::new();
