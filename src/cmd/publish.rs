@@ -142,7 +142,12 @@ async fn feed(
                 }
             }
             fed = source.next(begins_at) => match fed? {
-                Fed::Sample(kind, sample) => count(publisher.write_sample(kind, sample)?, kind, &mut frames, &mut dropped),
+                Fed::Sample(kind, sample) => match publisher.write_sample(kind, sample) {
+                    Ok(written) => count(written, kind, &mut frames, &mut dropped),
+                    // The event that tells why is on its way.
+                    Err(WriteError::Ended) => dropped += 1,
+                    Err(error) => return Err(error.into()),
+                },
                 Fed::Rtp(kind, packet) => match publisher.write_rtp(kind, &packet) {
                     Ok(written) => count(written, kind, &mut frames, &mut dropped),
                     Err(error) => {
