@@ -176,21 +176,10 @@ fn live_line(now: &PlayerStats, before: &PlayerStats) -> String {
 
 /// The end that an event is, if it is one. A stream that left the room after it was played has ended, not failed.
 fn ended(event: &Event, has_played: bool) -> Option<End> {
-    match event {
-        Event::Player(update) if update.is_final() => Some(match update.code {
-            code if code == ErrorCode::NoSuchStream.number() && has_played => End::Clean { code },
-            code => End::Failed { code, extended: update.extended.clone() },
-        }),
-        Event::Room(room) if room.is_final() => {
-            Some(End::Failed { code: room.code, extended: room.extended.clone() })
+    End::of(event).map(|end| match end {
+        End::Failed { code, .. } if has_played && code == ErrorCode::NoSuchStream.number() => {
+            End::Clean { code }
         }
-        Event::Room(_)
-        | Event::Publisher(_)
-        | Event::Player(_)
-        | Event::Attempt(_)
-        | Event::Gap(_)
-        | Event::Users(_)
-        | Event::Streams(_)
-        | Event::TokenExpiring { .. } => None,
-    }
+        other @ (End::Clean { .. } | End::Failed { .. }) => other,
+    })
 }

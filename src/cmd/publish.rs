@@ -134,7 +134,7 @@ async fn feed(
             event = events.recv() => {
                 let event = event.context("the engine ended")?;
                 report.event(&event);
-                if let Some(end) = ended(&event) {
+                if let Some(end) = End::of(&event) {
                     return Ok(end);
                 }
                 if matches!(&event, Event::Publisher(update) if update.state == PublisherState::Publishing) {
@@ -179,25 +179,5 @@ fn count(written: Written, kind: Kind, frames: &mut u64, dropped: &mut u64) {
     match written {
         Written::Sent => *frames += u64::from(kind == Kind::Video),
         Written::Dropped => *dropped += 1,
-    }
-}
-
-/// The end that an event is, if it is one.
-fn ended(event: &Event) -> Option<End> {
-    match event {
-        Event::Publisher(update) if update.is_final() => {
-            Some(End::Failed { code: update.code, extended: update.extended.clone() })
-        }
-        Event::Room(room) if room.is_final() => {
-            Some(End::Failed { code: room.code, extended: room.extended.clone() })
-        }
-        Event::Room(_)
-        | Event::Publisher(_)
-        | Event::Player(_)
-        | Event::Attempt(_)
-        | Event::Gap(_)
-        | Event::Users(_)
-        | Event::Streams(_)
-        | Event::TokenExpiring { .. } => None,
     }
 }

@@ -32,6 +32,23 @@ pub enum End {
     },
 }
 
+impl End {
+    /// The final failure that an event is, if it is one.
+    pub fn of(event: &Event) -> Option<Self> {
+        let (is_final, code, extended) = match event {
+            Event::Room(update) => (update.is_final(), update.code, &update.extended),
+            Event::Publisher(update) => (update.is_final(), update.code, &update.extended),
+            Event::Player(update) => (update.is_final(), update.code, &update.extended),
+            Event::Attempt(_)
+            | Event::Gap(_)
+            | Event::Users(_)
+            | Event::Streams(_)
+            | Event::TokenExpiring { .. } => return None,
+        };
+        is_final.then(|| Self::Failed { code, extended: extended.clone() })
+    }
+}
+
 /// For whom it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -107,19 +107,11 @@ async fn login_outcome(events: &mut Events, report: &Report) -> anyhow::Result<R
     loop {
         let event = events.recv().await.context("the engine ended before the login")?;
         report.event(&event);
-        match event {
-            Event::Room(room) if room.state == RoomState::Connected => return Ok(Ok(())),
-            Event::Room(room) if room.is_final() => {
-                return Ok(Err(End::Failed { code: room.code, extended: room.extended }));
-            }
-            Event::Room(_)
-            | Event::Publisher(_)
-            | Event::Player(_)
-            | Event::Attempt(_)
-            | Event::Gap(_)
-            | Event::Users(_)
-            | Event::Streams(_)
-            | Event::TokenExpiring { .. } => {}
+        if let Some(end) = End::of(&event) {
+            return Ok(Err(end));
+        }
+        if matches!(&event, Event::Room(room) if room.state == RoomState::Connected) {
+            return Ok(Ok(()));
         }
     }
 }
