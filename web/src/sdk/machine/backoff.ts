@@ -50,7 +50,7 @@ export interface Backoff {
 }
 
 /** The wait before try number `round` (from 0): between half of `first * 2^round`, capped, and all of it. */
-export function backoffWait(backoff: Backoff, round: number, dice: Dice): Duration {
-  const upper = Math.min(backoff.first * 2 ** round, backoff.longest);
+export function backoffWait({ first, longest }: Backoff, round: number, dice: Dice): Duration {
+  const upper = Math.min(first * 2 ** round, longest);
   return dice.between(upper / 2, upper);
 }

@@ -101,6 +101,7 @@ function healthRank(health: Health): number {
   switch (health) {
     case "healthy": return 0;
     case "suspect": return 1;
+    default: return unreachable(health);
   }
 }
 
@@ -240,5 +241,5 @@ export function isFinalCode(code: ErrorCode): boolean {
 
 /** What the compiler proves never to come: a kind that no `case` thought of. */
 export function unreachable(value: never): never {
-  throw new TypeError(`no such kind: ${JSON.stringify(value)}`);
+  throw new TypeError(`no case was written for ${String(value)}`);
 }

@@ -5,7 +5,7 @@
  * attempt. The shell repeats it in the answer, and an answer to an old one changes nothing.
  */
 
-import type { ClientEvent, StreamEntry, UserEntry } from "./event";
+import type { Event, StreamEntry, UserEntry } from "./event";
 import type { Hedging } from "./hedge";
 import type {
   Action, Claim, ErrorCode, LoginId, Node, NodeRef, RoomId, SessionId, StreamId, StreamKey,
@@ -273,4 +273,4 @@ export type Output =
   /** No session is there any more. */
   | { readonly kind: "closeEvents"; readonly node: NodeRef }
   /** Tell the app. */
-  | { readonly kind: "emit"; readonly event: ClientEvent };
+  | { readonly kind: "emit"; readonly event: Event };
