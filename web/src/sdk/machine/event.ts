@@ -5,6 +5,7 @@
  */
 
 import type { NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId } from "./ids";
+import type { Duration } from "./time";
 import type { Outcome } from "./trial";
 
 /** Where a room stands: not logged in (any more), on the way in or back in, logged in. */
@@ -104,14 +105,16 @@ export interface AttemptEvent {
   readonly key: StreamKey;
   readonly node: NodeRef;
   readonly outcome: Outcome;
-  readonly tookMs: number;
+  /** How long it took. */
+  readonly took: Duration;
 }
 
 /** A stop in a player's media; measured where the packets are. */
 export interface GapEvent {
   readonly kind: "gap";
   readonly key: StreamKey;
-  readonly lastedMs: number;
+  /** How long there was no media. */
+  readonly lasted: Duration;
   /** The node before it. */
   readonly before: NodeRef | undefined;
   /** The node after it. */
@@ -158,11 +161,12 @@ export interface RoomStreamUpdate {
 export interface TokenExpiringEvent {
   readonly kind: "tokenExpiring";
   readonly room: RoomId;
-  readonly inMs: number;
+  /** In how long. */
+  readonly in: Duration;
 }
 
 /** What happened. */
-export type ClientEvent =
+export type Event =
   | RoomStateUpdate
   | PublisherStateUpdate
   | PlayerStateUpdate
