@@ -19,8 +19,6 @@ export interface NodeInfo {
   readonly node: NodeRef;
   /** Base address of WHIP, WHEP and the event connection. */
   readonly httpUrl: string;
-  /** The media port. */
-  readonly mediaAddr: string;
   readonly region: string;
   /** Suspect: its beats are missing. Nobody leaves a working session for this word. */
   readonly health: "healthy" | "suspect";

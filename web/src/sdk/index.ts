@@ -3,5 +3,5 @@
 export type * from "./api";
 export type { EventSource } from "./emitter";
 export { cameraAndMicrophone, devices, type Devices, screen, watchDevices } from "./devices";
-export { ERROR_TEXTS } from "./codes";
+export { ErrorCode, errorCode, errorName, errorText } from "./machine/ids";
 export { WaystationClient } from "./client";

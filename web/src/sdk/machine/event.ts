@@ -4,7 +4,7 @@
  * Invariant: a final state comes once, and nothing of that machine follows it.
  */
 
-import type { NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId } from "./ids";
+import type { Action, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId } from "./ids";
 import type { Duration } from "./time";
 import type { Outcome } from "./trial";
 
@@ -103,6 +103,8 @@ export function isFinal(update: RoomStateUpdate | PublisherStateUpdate | PlayerS
 export interface AttemptEvent {
   readonly kind: "attempt";
   readonly key: StreamKey;
+  /** Of its publisher or of its player: a client may have both. */
+  readonly action: Action;
   readonly node: NodeRef;
   readonly outcome: Outcome;
   /** How long it took. */

@@ -224,7 +224,7 @@ export class Lane {
 
   #tried(trial: Trial, cx: Context): void {
     const { node, outcome, took } = trial;
-    cx.wishes.push({ kind: "emit", event: { kind: "attempt", key: this.key, node, outcome, took } });
+    cx.wishes.push({ kind: "emit", event: { kind: "attempt", key: this.key, action: this.action, node, outcome, took } });
     if (this.#unreported.length === MAX_UNREPORTED) this.#unreported.shift();
     this.#unreported.push(trial);
   }

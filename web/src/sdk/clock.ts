@@ -1,0 +1,116 @@
+/**
+ * Time and timers. A hidden tab slows timers of the page down to one a second; those of a worker go on, so the timers
+ * live in one, and only their ends come to the page.
+ *
+ * Invariant: after `stop`, nothing is called any more.
+ */
+
+import type { Instant } from "./machine/time";
+
+/** A step of the wall clock against the other one that is taken for sleep of the device. */
+const SLEEP_MS = 2_000;
+
+/** How far the wall clock had run ahead of the page's when it was last looked at, and how much of it was sleep. */
+let lead = Date.now() - performance.now();
+let slept = 0;
+
+/** Milliseconds on a clock that never goes back, and that counts the time for which the device slept. */
+export function now(): Instant {
+  const page = performance.now();
+  const ahead = Date.now() - page;
+  if (ahead - lead > SLEEP_MS) slept += ahead - lead;
+  lead = ahead;
+  return page + slept;
+}
+
+/** A time of the browser's reports, in milliseconds since 1970, on the clock of `now`. */
+export function instantOf(report: number): Instant {
+  return now() - (performance.timeOrigin + performance.now() - report);
+}
+
+/** What the worker does: `[id, delay]` starts a timer, `[id]` ends it; the answer is its id. */
+const WORKER = `
+const timers = new Map();
+onmessage = ({ data: [id, delay] }) => {
+  clearTimeout(timers.get(id));
+  timers.delete(id);
+  if (delay !== undefined) timers.set(id, setTimeout(() => { timers.delete(id); postMessage(id); }, delay));
+};`;
+
+interface Backend {
+  start(id: number, delayMs: number): void;
+  cancel(id: number): void;
+  stop(): void;
+}
+
+function inWorker(fired: (id: number) => void): Backend {
+  const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  URL.revokeObjectURL(url);
+  worker.onmessage = ({ data }: MessageEvent<number>) => fired(data);
+  return {
+    start: (id, delayMs) => worker.postMessage([id, delayMs]),
+    cancel: (id) => worker.postMessage([id]),
+    stop: () => worker.terminate(),
+  };
+}
+
+function inPage(fired: (id: number) => void): Backend {
+  const timers = new Map<number, ReturnType<typeof setTimeout>>();
+  const cancel = (id: number) => {
+    clearTimeout(timers.get(id));
+    timers.delete(id);
+  };
+  return {
+    cancel,
+    start: (id, delayMs) => timers.set(id, setTimeout(() => { timers.delete(id); fired(id); }, delayMs)),
+    stop: () => { for (const id of [...timers.keys()]) cancel(id); },
+  };
+}
+
+/** Timers of one client. */
+export class Timers {
+  readonly #calls = new Map<number, () => void>();
+  readonly #backend: Backend;
+  #last = 0;
+
+  constructor() {
+    const fired = (id: number) => {
+      const call = this.#calls.get(id);
+      this.#calls.delete(id);
+      call?.();
+    };
+    this.#backend = backend(fired);
+  }
+
+  /** Calls `call` once, after that many milliseconds. The returned function prevents that. */
+  after(delayMs: number, call: () => void): () => void {
+    this.#last += 1;
+    const id = this.#last;
+    this.#calls.set(id, call);
+    this.#backend.start(id, Math.max(0, delayMs));
+    return () => {
+      if (this.#calls.delete(id)) this.#backend.cancel(id);
+    };
+  }
+
+  /** How many have not come to their end. */
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  stop(): void {
+    this.#calls.clear();
+    this.#backend.stop();
+  }
+}
+
+/** A page whose content security policy forbids such a worker has its own timers, which are slow in a hidden tab. */
+function backend(fired: (id: number) => void): Backend {
+  if (typeof Worker === "undefined") return inPage(fired);
+  try {
+    return inWorker(fired);
+  } catch {
+    return inPage(fired);
+  }
+}

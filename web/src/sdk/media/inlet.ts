@@ -1,0 +1,60 @@
+/**
+ * What a player's app gets: one media stream, whose tracks are those of the session in use.
+ *
+ * Invariant: the stream is the same object for the player's whole life; tracks are swapped in one go, so that an element
+ * that plays it never finds it empty.
+ */
+
+import type { GapEvent, NodeRef, PlayOptions } from "../api";
+import { now } from "../clock";
+import type { AttemptId } from "../machine/trial";
+import { GapMeter } from "./gap";
+import type { Session } from "./session";
+
+/** A player's end of its sessions. */
+export class Inlet {
+  readonly media = new MediaStream();
+  readonly #meter = new GapMeter();
+  #used: Session | undefined;
+
+  constructor(private readonly options: PlayOptions) {}
+
+  /** Prepares a session. */
+  attach(peer: RTCPeerConnection): void {
+    for (const kind of ["audio", "video"] as const) {
+      if (this.options[kind] !== false) peer.addTransceiver(kind, { direction: "recvonly" });
+    }
+  }
+
+  /** Uses this session from now on. */
+  use(session: Session): void {
+    this.#used = session;
+    const [old, next] = [this.media.getTracks(), session.tracks()];
+    for (const track of next) this.media.addTrack(track);
+    for (const track of old) if (!next.includes(track)) this.media.removeTrack(track);
+  }
+
+  /** Looks at when media last came. Tells of the gap that it ended. */
+  look(): GapEvent | undefined {
+    const session = this.#used;
+    if (session === undefined) return undefined;
+    const node: NodeRef = session.dial.node.node;
+    for (const kind of ["video", "audio"] as const) {
+      const at = session.lastMedia(kind);
+      const gap = at === undefined ? undefined : this.#meter.media(kind, node, at);
+      if (gap !== undefined) return gap;
+    }
+    return this.#meter.tick(now());
+  }
+
+  /** A session has ended. Its last frame stays until another session is used. */
+  leave(attempt: AttemptId): void {
+    if (this.#used?.dial.attempt === attempt) this.#used = undefined;
+  }
+
+  /** The player has ended. */
+  end(): void {
+    this.#used = undefined;
+    for (const track of this.media.getTracks()) this.media.removeTrack(track);
+  }
+}
