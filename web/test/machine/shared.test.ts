@@ -111,3 +111,23 @@ test("nodes that a plan lacks follow it, the healthy ones first and in the strea
   expect(order()).toEqual(["relay-4", "relay-1", "relay-0"]);
   expect(planner.order()[0]?.node.incarnation, "its newest life").toBe(9n);
 });
+
+test("one call is under way at most, and what is not needed any more is not asked for", () => {
+  // GO-1
+  const [planner, dice] = [new Planner(0), new Dice(1n)];
+  planner.content();
+  expect(planner.isDue(0), "nothing is held yet").toBe(true);
+  planner.asked(1, 0);
+  planner.want(1);
+  expect([planner.isDue(1), planner.awaits(1)]).toEqual([false, true]);
+  planner.failed(dice, 1);
+  planner.asked(2, 200);
+  planner.planned(plan("a"), [], KEY, 200);
+  planner.wantAgain(dice, 200);
+  expect(planner.pollTimeout(true)).toBeGreaterThanOrEqual(1_200);
+  planner.content();
+  expect(planner.pollTimeout(true), "only the token's renewal").toBe(30_200);
+  planner.asked(3, 300);
+  planner.failed(dice, 300);
+  expect(planner.pollTimeout(true), "an answer makes the waits short again").toBeLessThan(500);
+});

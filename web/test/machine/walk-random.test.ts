@@ -18,9 +18,14 @@ const FAILURES: readonly [Failure, ...Failure[]] = [
 /** What the shell would hold: the attempts that were dialled and not hung up, and the one in use. */
 class World {
   readonly open = new Set<AttemptId>();
-  last: AttemptId = 0;
+  last: AttemptId;
   inUse: AttemptId | undefined;
   ended = false;
+
+  /** Of a walk that begins when `last` was the last attempt. */
+  constructor(last: AttemptId) {
+    this.last = last;
+  }
 
   take(output: WalkOutput): void {
     expect(this.ended, "nothing follows the end").toBe(false);
@@ -85,13 +90,13 @@ class Chance {
   }
 }
 
-/** Gives what was said, for the comparison of two runs. */
+/** Some walks, one after the other. Gives what was said, for the comparison of two runs. */
 function run(seed: bigint): readonly WalkOutput[] {
   const chance = new Chance(seed);
-  const [shared, world] = [new Shared(seed, chance.one("on", "off")), new World()];
-  const walk = new Walk(chance.one(0, 5_000, 300_000), 0);
+  const shared = new Shared(seed, chance.one("on", "on", "off"));
   const said: WalkOutput[] = [];
   let now = 0;
+  let [world, walk] = [new World(0), new Walk(chance.one(0, 5_000, 300_000), now)];
   const feed = (input: WalkInput) => {
     walk.handle(input, shared, now);
     for (let output = walk.pollOutput(); output !== undefined; output = walk.pollOutput()) {
@@ -104,6 +109,7 @@ function run(seed: bigint): readonly WalkOutput[] {
     expect([...world.open].sort((a, b) => a - b), "what is open is in its hands").toEqual(held.sort((a, b) => a - b));
   };
   for (let step = 0; step < STEPS; step += 1) {
+    if (world.ended) [world, walk] = [new World(world.last), new Walk(chance.one(0, 5_000, 300_000), now)];
     const due = walk.pollTimeout();
     const jump = chance.one(0, 1, chance.below(400), due === undefined ? 10 : due - now + chance.one(0, 0, 0, 150, 30_000));
     now += Math.max(0, jump);
@@ -121,7 +127,7 @@ function run(seed: bigint): readonly WalkOutput[] {
 test("whatever happens, every attempt is in the walk's hands or was hung up once, and time is taken note of", () => {
   // PUB-2, GO-2
   const seen = new Set<string>();
-  for (let seed = 0n; seed < 200n; seed += 1n) {
+  for (let seed = 0n; seed < 100n; seed += 1n) {
     const said = (() => {
       try {
         return run(seed);

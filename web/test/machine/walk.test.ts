@@ -1,19 +1,11 @@
-/** The walk alone: dialling, judging, resting, hedging. */
+/** The walk alone, with no session in use: dialling, judging, resting, the end. */
 
 import { expect, test } from "vitest";
 
 import type { Failure } from "../../src/sdk/machine/trial";
-import { node, ref, Walker } from "./words";
+import { node, Walker } from "./words";
 
 const UNREACHABLE: Failure = { kind: "unreachable", detail: "refused" };
-
-/** A walk over these nodes whose first attempt, 1, is in use since 0 ms. */
-function attached(...ids: readonly string[]): Walker {
-  const walker = new Walker(300_000);
-  walker.tell({ kind: "nodes", nodes: ids.map((id) => node(id)) }, 0);
-  walker.tell({ kind: "ready", attempt: 1 }, 0);
-  return walker;
-}
 
 test("every node is dialled in order, each once, and then the walk ends with the whole trace", () => {
   // PUB-2, PUB-3
@@ -80,84 +72,6 @@ test("a proof of a higher claim ends the walk at once, though nodes are left", (
   ]);
 });
 
-test("a silent node is left only for a session that is ready", () => {
-  // GO-2
-  const walker = attached("a", "b");
-  const { now, said } = walker.wait();
-  expect(now).toBeGreaterThanOrEqual(300);
-  expect(now).toBeLessThan(340);
-  expect(said).toEqual(["dial 2 b#1 standby"]);
-  expect(walker.walk.attempts()).toEqual({ inUse: 1, dialing: 2 });
-  expect(walker.tell({ kind: "ready", attempt: 2 }, now + 20)).toEqual([
-    "tried 1 silent", "use 2 standby", "tried 2 used", "hang 1",
-  ]);
-});
-
-test("a hedge is dropped when the first session speaks again", () => {
-  // GO-2
-  const walker = attached("a", "b");
-  const { now } = walker.wait();
-  walker.tell({ kind: "heard", attempt: 1, at: now + 5 }, now + 5);
-  expect(walker.tell({ kind: "ready", attempt: 2 }, now + 20), "not silent for three beats").toEqual([]);
-  expect(walker.tell({ kind: "heard", attempt: 1, at: now + 30 }, now + 30)).toEqual([
-    "hang 2", "tried 2 not needed any more",
-  ]);
-  expect(walker.walk.attempts()).toEqual({ inUse: 1, dialing: undefined });
-});
-
-test("a lost session starts the walk again, with its node as the last", () => {
-  // PUB-2, PLAY-2
-  const walker = attached("a", "b");
-  expect(walker.tell({ kind: "failed", attempt: 1, failure: { kind: "down" } }, 100)).toEqual([
-    "hang 1", "tried 1 connection lost", "interrupted", "dial 2 b#1 active", "ask",
-  ]);
-  expect(walker.tell({ kind: "failed", attempt: 2, failure: { kind: "refused", detail: "full" } }, 101)).toContain(
-    "dial 3 a#1 active",
-  );
-});
-
-test("a timer that fires late proves that we slept, not that the node did", () => {
-  // GO-2
-  const walker = attached("a", "b");
-  expect(walker.tell({ kind: "timeout" }, 60_000)).toEqual([]);
-  expect(walker.walk.pollTimeout()).toBeGreaterThanOrEqual(60_300);
-});
-
-test("a word of suspicion starts a hedge within its jitter, and no second one", () => {
-  // GO-2
-  const walker = attached("a", "b");
-  walker.tell({ kind: "heard", attempt: 1, at: 1_000 }, 1_000);
-  walker.tell({ kind: "suspect", node: ref("a", 9n) }, 1_000);
-  expect(walker.walk.pollTimeout(), "another life of the node").toBeGreaterThanOrEqual(1_300);
-  walker.tell({ kind: "suspect", node: ref("a") }, 1_000);
-  const due = walker.walk.pollTimeout();
-  expect(due).toBeLessThan(1_200);
-  walker.tell({ kind: "suspect", node: ref("a") }, 1_000);
-  expect(walker.walk.pollTimeout()).toBe(due);
-  expect(walker.wait().said).toEqual(["dial 2 b#1 standby"]);
-});
-
-test("a process that is gone is hedged against whatever the ration, and lost if it is silent and the only one", () => {
-  // GO-2
-  const walker = attached("a", "b");
-  walker.shared.hedges.spend(ref("x"), 0);
-  expect(walker.tell({ kind: "gone", node: ref("a") }, 10)).toEqual(["dial 2 b#1 standby"]);
-  const alone = attached("a");
-  expect(alone.tell({ kind: "gone", node: ref("a") }, 10), "its media still comes").toEqual([]);
-  expect(alone.tell({ kind: "gone", node: ref("a") }, 200)).toContain("interrupted");
-});
-
-test("an answer to an old attempt changes nothing", () => {
-  // PUB-2
-  const walker = attached("a", "b");
-  walker.tell({ kind: "failed", attempt: 1, failure: { kind: "down" } }, 100);
-  const due = walker.walk.pollTimeout();
-  expect(walker.tell({ kind: "ready", attempt: 1 }, 101)).toEqual([]);
-  expect(walker.tell({ kind: "failed", attempt: 1, failure: { kind: "higherClaim" } }, 102)).toEqual([]);
-  expect(walker.tell({ kind: "heard", attempt: 1, at: 103 }, 103)).toEqual([]);
-  expect(walker.walk.pollTimeout()).toBe(due);
-});
-
 test("a walk that may not try again waits five seconds for its list", () => {
   // PUB-4
   const walker = new Walker(0);
@@ -169,4 +83,83 @@ test("the retry clock ends whatever the walk is doing, and lets go of what it ho
   const walker = new Walker(1_000);
   walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
   expect(walker.wait()).toEqual({ now: 1_000, said: ["hang 1", "tried 1 not needed any more", "ended gaveUp"] });
+});
+
+test("a walk that may not try again does not rest either", () => {
+  // PUB-4
+  const walker = new Walker(0);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: UNREACHABLE }, 1);
+  expect(walker.wait()).toEqual({ now: 2_000, said: ["ended gaveUp"] });
+});
+
+test("a node's refusal holds in the next round, and is forgotten after one in which nobody answered", () => {
+  // PUB-4
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a"), node("b"), node("c")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: { kind: "refused", detail: "full" } }, 1);
+  expect(walker.wait().said, "a's answer counts against b").toContain("dial 3 c#1 active");
+  expect(walker.wait().said, "nobody answered while c was dialled").toEqual(["hang 3", "tried 3 timed out"]);
+  expect(walker.wait().said).toEqual(["dial 4 c#1 active", "ask"]);
+  walker.wait();
+  expect(walker.wait().said).toEqual(["dial 5 a#1 active", "ask"]);
+});
+
+test("rests grow from round to round, and are short again after a session", () => {
+  // PUB-4
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  const rest = (attempt: number) => {
+    const failed = walker.wait().now;
+    const { now, said } = walker.wait();
+    expect(said).toContain(`dial ${attempt + 1} a#1 active`);
+    return { now, rested: now - failed };
+  };
+  const [first, second, third] = [rest(1), rest(2), rest(3)];
+  expect(first.rested).toBeLessThan(200);
+  expect(second.rested).toBeGreaterThanOrEqual(200);
+  expect(third.rested).toBeGreaterThanOrEqual(400);
+  walker.tell({ kind: "ready", attempt: 4 }, third.now);
+  walker.tell({ kind: "failed", attempt: 4, failure: { kind: "down" } }, third.now);
+  expect(rest(5).rested).toBeLessThan(200);
+});
+
+test("a coordinator's answer while the walk is judging makes the failures count", () => {
+  // PUB-2, PUB-3
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: UNREACHABLE }, 1);
+  expect(walker.coordinator(30)).toEqual(["ended allFailed"]);
+});
+
+test("who answers after a sleep says nothing of the time before it", () => {
+  // PUB-2
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: UNREACHABLE }, 1);
+  expect(walker.coordinator(60_000), "void: a is dialled again after a rest").toEqual([]);
+  expect(walker.wait().said).toEqual(["dial 2 a#1 active", "ask"]);
+});
+
+test("a rest for a stream that is not here is ended by a new node, and by nothing less", () => {
+  // PLAY-3
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: { kind: "notHere" } }, 10);
+  expect(walker.coordinator(11)).toEqual([]);
+  const due = walker.walk.pollTimeout();
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 12);
+  expect(walker.walk.pollTimeout(), "the same rest goes on").toBe(due);
+  expect(walker.tell({ kind: "nodes", nodes: [node("a"), node("b")] }, 13)).toEqual(["dial 2 b#1 active", "ask"]);
+});
+
+test("nothing is hoped for from a node that has left the list", () => {
+  // PUB-3
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a"), node("b")] }, 0);
+  walker.tell({ kind: "failed", attempt: 1, failure: { kind: "notHere" } }, 1);
+  walker.tell({ kind: "nodes", nodes: [node("b")] }, 2);
+  expect(walker.tell({ kind: "failed", attempt: 2, failure: { kind: "refused", detail: "full" } }, 3)).toContain(
+    "ended allFailed",
+  );
 });

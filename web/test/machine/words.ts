@@ -19,8 +19,8 @@ export class Walker {
   readonly shared: Shared;
   readonly walk: Walk;
 
-  constructor(retryTime: Duration, seed = 1n) {
-    this.shared = new Shared(seed, "on");
+  constructor(retryTime: Duration, shared = new Shared(1n, "on")) {
+    this.shared = shared;
     this.walk = new Walk(retryTime, 0);
   }
 
