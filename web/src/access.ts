@@ -1,7 +1,7 @@
 /** Where tokens come from: the development server, or the person who pasted one. */
 
 import { type DevInfo, devToken } from "./dev";
-import { byId, field, h } from "./dom";
+import { byId, field, h } from "./ui/dom";
 
 /** How the page gets at the cluster. */
 export interface Access {

@@ -1,59 +1,52 @@
-/** Publishes the camera by plain WHIP to a node of the person's choice. */
+/** The form to publish: what, under which name, in which codec. */
 
-import type { Access } from "../access";
-import { button, field, h } from "../dom";
-import { type MediaSession, publish } from "../media";
-import { type NodeChoice, nodeSelect } from "./node-select";
+import type { Console } from "../console";
+import type { VideoCodecName } from "../sdk";
+import { button, field, fill, h, say, select } from "../ui/dom";
 
-/** What the panel is doing. */
-type State = { kind: "idle" } | { kind: "publishing"; session: MediaSession; media: MediaStream };
+/** The codecs on offer; the empty one leaves the order to the browser. */
+const CODECS: readonly (readonly [VideoCodecName | "", string])[] =
+  [["", "Browser's choice"], ["VP8", "VP8"], ["VP9", "VP9"], ["H264", "H.264"], ["AV1", "AV1"]];
 
-/** The panel; its node list follows the cluster through `choice`. */
-export function publishPanel(panel: HTMLElement, access: Access, choice: NodeChoice): void {
-  const room = h("input", { value: "lobby", id: "publish-room" });
-  const stream = h("input", { value: "camera", id: "publish-stream" });
-  const user = h("input", { value: "alice", id: "publish-user" });
-  const node = nodeSelect(choice);
-  node.id = "publish-node";
-  const preview = h("video", { muted: true, autoplay: true, playsInline: true, className: "preview" });
-  const note = h("p", { className: "note", id: "publish-note" });
-  let state: State = { kind: "idle" };
+/** The panel. */
+export class PublishPanel {
+  readonly #picture = select([], { id: "publish-picture" });
+  readonly #sound = select([], { id: "publish-sound" });
 
-  const stop = async () => {
-    if (state.kind === "idle") return;
-    const { session, media } = state;
-    state = { kind: "idle" };
-    for (const track of media.getTracks()) track.stop();
-    preview.srcObject = null;
-    note.textContent = "stopped";
-    await session.close();
-  };
-  const start = async () => {
-    await stop();
-    const token = await access.token(room.value, user.value);
-    const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
-    preview.srcObject = media;
-    try {
-      const target = { nodeUrl: node.value, room: room.value, stream: stream.value, token };
-      const session = await publish(target, media);
-      state = { kind: "publishing", session, media };
-      session.peer.onconnectionstatechange = () => { note.textContent = session.peer.connectionState; };
-      note.textContent = session.peer.connectionState;
-    } catch (error) {
-      for (const track of media.getTracks()) track.stop();
-      throw error;
-    }
-  };
-  const failed = (error: Error) => { note.textContent = error.message; };
-  const startButton = button("Publish camera", start, failed);
-  startButton.id = "publish-start";
-  const stopButton = button("Stop", stop, failed);
-  stopButton.id = "publish-stop";
-  panel.replaceChildren(
-    h("h2", {}, "Publish"),
-    h("div", { className: "form" }, field("Room", room), field("Stream", stream), field("User", user), field("Node", node)),
-    h("div", { className: "buttons" }, startButton, stopButton),
-    note,
-    preview,
-  );
+  constructor(panel: HTMLElement, private readonly app: Console) {
+    const room = h("input", { id: "publish-room", value: "lobby", autocomplete: "off", spellcheck: false });
+    const stream = h("input", { id: "publish-stream", value: "picture", autocomplete: "off", spellcheck: false });
+    const codec = select(CODECS, { id: "publish-codec" });
+    const note = h("p", { className: "problem", id: "publish-note", hidden: true, role: "alert" });
+    const start = button("Publish", async () => {
+      note.hidden = true;
+      const preferred = CODECS.find(([value]) => value === codec.value)?.[0] ?? "";
+      await app.publish({
+        room: room.value.trim(),
+        stream: stream.value.trim(),
+        choice: { video: this.#picture.value, audio: this.#sound.value },
+        options: preferred === "" ? {} : { codecs: [preferred] },
+      });
+    }, (error) => { note.hidden = false; say(note, error.message); }, { id: "publish-start", className: "primary" });
+    panel.append(
+      h("h2", {}, "Publish"),
+      h("div", { className: "form" },
+        field("Room", room), field("Stream", stream), field("Picture", this.#picture), field("Sound", this.#sound), field("Codec", codec), start),
+      note,
+    );
+    this.show();
+  }
+
+  /** Shows the pictures and sounds that there are now. */
+  show(): void {
+    this.#fill(this.#picture, this.app.choices.video, "No picture");
+    this.#fill(this.#sound, this.app.choices.audio, "No sound");
+  }
+
+  #fill(element: HTMLSelectElement, choices: readonly (readonly [string, string])[], none: string): void {
+    const options = [...choices, ["", none] as const];
+    const same = options.length === element.options.length
+      && options.every(([value, label], index) => element.options[index]?.value === value && element.options[index]?.label === label);
+    if (!same) fill(element, options);
+  }
 }

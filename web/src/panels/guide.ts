@@ -1,0 +1,135 @@
+/** The demonstration, as four steps: publish, play, kill the node, look at the gap. Under `waystation dev` only. */
+
+import type { Console } from "../console";
+import type { DevRelay } from "../dev";
+import type { Session } from "../sessions/session";
+import { button, h, Keyed, mark, say } from "../ui/dom";
+import { duration, list } from "../ui/format";
+
+/** What the demonstration publishes. */
+const ROOM = "lobby";
+const STREAM = "picture";
+
+/** How far a person has come. */
+export type Progress = "publish" | "play" | "kill" | "wait" | "done";
+
+/** What the last kill led to: each session that was on the node, and its gap once it has one. */
+export interface Kill {
+  readonly node: string;
+  /** The sessions that were on it, with the gap that they showed then. */
+  readonly hit: readonly { readonly session: Session; readonly before: Session["lastGap"] }[];
+}
+
+/** The step that comes next. */
+export function progressOf(sessions: readonly Session[], kill: Kill | null): Progress {
+  const flows = (kind: "publish" | "play") => sessions.some(({ subject, state }) => subject.kind === kind && state.number === 2);
+  if (kill !== null && kill.hit.some(({ session }) => sessions.includes(session))) return hits(kill).every(({ gap }) => gap !== null) ? "done" : "wait";
+  if (!flows("publish")) return "publish";
+  return flows("play") ? "kill" : "play";
+}
+
+/** The sessions that a kill hit, players first, and the gap that it led to. */
+function hits(kill: Kill): { session: Session; gap: NonNullable<Session["lastGap"]> | null }[] {
+  return kill.hit
+    .map(({ session, before }) => ({ session, gap: session.lastGap === before ? null : session.lastGap }))
+    .sort((a, b) => a.session.subject.kind.localeCompare(b.session.subject.kind));
+}
+
+/** What came of a kill, in words. */
+export function resultOf(kill: Kill): string {
+  const sentences = hits(kill).map(({ session, gap }) => {
+    const noun = session.subject.kind === "play" ? "player" : "publisher";
+    return gap === null ? `the ${noun} is moving` : `the ${noun} went on at ${gap.after} after ${duration(gap.ms)}`;
+  });
+  return `${kill.node} is dead: ${list(sentences)}.`;
+}
+
+/** The nodes in use by this page, with what uses them. */
+export function nodesInUse(sessions: readonly Session[]): { node: string; uses: string }[] {
+  const uses = new Map<string, Set<string>>();
+  for (const { subject, state } of sessions) {
+    const node = state.number === 2 ? state.node?.id : undefined;
+    if (node === undefined) continue;
+    const there = uses.get(node) ?? new Set<string>();
+    uses.set(node, there.add(subject.kind === "play" ? "player" : "publisher"));
+  }
+  return [...uses].map(([node, who]) => ({ node, uses: list([...who].sort()) })).sort((a, b) => a.node.localeCompare(b.node));
+}
+
+const ORDER: readonly Progress[] = ["publish", "play", "kill", "wait", "done"];
+
+/** The panel. */
+export class Guide {
+  readonly #steps: readonly HTMLElement[];
+  readonly #publish: HTMLButtonElement;
+  readonly #play: HTMLButtonElement;
+  readonly #kills: Keyed<{ node: string; uses: string }, { element: HTMLButtonElement }>;
+  readonly #idle = h("p", { className: "quiet" }, "Once something plays, its node can be killed here.");
+  readonly #figure = h("p", { className: "figure", data: { part: "figure" } }, "– ms");
+  readonly #result = h("p", { className: "quiet", role: "status" });
+  readonly #revive: HTMLButtonElement;
+  #dead: string[] = [];
+  #kill: Kill | null = null;
+
+  constructor(panel: HTMLElement, app: Console, kill: (node: string) => Promise<void>, start: (node: string) => Promise<void>) {
+    const note = h("p", { className: "problem", hidden: true, role: "alert" });
+    const failed = (error: Error) => { note.hidden = false; say(note, error.message); };
+    const fresh = (work: () => Promise<void>) => () => { note.hidden = true; return work(); };
+    this.#publish = button("Publish the test picture", fresh(() => app.publish({
+      room: ROOM, stream: STREAM, choice: { video: "test", audio: "tone" }, options: {},
+    })), failed, { id: "guide-publish", className: "primary" });
+    this.#play = button("Play it", fresh(() => app.play(ROOM, STREAM)), failed, { id: "guide-play", className: "primary" });
+    this.#revive = button("Start it again", fresh(async () => { for (const node of this.#dead) await start(node); }), failed, { id: "guide-revive" });
+    const kills = h("div", { className: "actions", id: "guide-kills" });
+    this.#kills = new Keyed(kills, ({ node }) => node, ({ node }) => {
+      const properties = { className: "danger solid", data: { action: "kill", node } };
+      return { element: button(`Kill ${node}`, fresh(() => kill(node)), failed, properties) };
+    }, ({ element }, { node, uses }) => say(element, `Kill ${node} (${uses})`));
+    this.#steps = [
+      step("Publish", "A picture with frame numbers, and a tone, go into the room lobby.", this.#publish),
+      step("Play", "The same stream comes back through the cluster.", this.#play),
+      step("Kill the node", "SIGKILL: its process is gone without a word.", kills, this.#idle),
+      step("Look at the gap", "How long the media stood still.", this.#figure, this.#result, this.#revive),
+    ];
+    panel.append(h("h2", { className: "hidden" }, "Demonstration"), h("ol", {}, ...this.#steps), note);
+  }
+
+  /** A node is about to be killed: what is on it now will move. */
+  killing(node: string, sessions: readonly Session[]): void {
+    const hit = sessions.filter(({ state }) => state.node?.id === node).map((session) => ({ session, before: session.lastGap }));
+    if (hit.length > 0) this.#kill = { node, hit };
+  }
+
+  show(sessions: readonly Session[], relays: readonly DevRelay[]): void {
+    const progress = progressOf(sessions, this.#kill);
+    const at = ORDER.indexOf(progress);
+    this.#steps.forEach((element, index) => {
+      const own = Math.min(at, 3);
+      mark(element, "step", progress === "done" || index < own ? "done" : index === own ? "now" : "later");
+      if (index === own) element.setAttribute("aria-current", "step");
+      else element.removeAttribute("aria-current");
+    });
+    const has = (kind: "publish" | "play") => sessions.some(({ element, state }) => element.dataset["session"] === `${kind} ${ROOM}/${STREAM}` && state.number !== 0);
+    say(this.#publish, has("publish") ? "Published" : "Publish the test picture");
+    this.#publish.classList.toggle("over", has("publish"));
+    say(this.#play, has("play") ? "Show it" : "Play it");
+    const nodes = at < 2 ? [] : nodesInUse(sessions);
+    this.#kills.show(nodes);
+    this.#idle.hidden = nodes.length > 0;
+    this.#showResult();
+    this.#dead = relays.filter(({ state }) => state !== "running").map(({ id }) => id);
+    this.#revive.hidden = this.#dead.length === 0;
+    say(this.#revive, `Start ${list(this.#dead)} again`);
+  }
+
+  #showResult(): void {
+    if (this.#kill === null) return say(this.#result, "");
+    const known = hits(this.#kill).flatMap(({ gap }) => gap ?? []);
+    say(this.#figure, known[0] === undefined ? "… ms" : duration(known[0].ms));
+    say(this.#result, resultOf(this.#kill));
+  }
+}
+
+function step(title: string, text: string, ...children: HTMLElement[]): HTMLElement {
+  return h("li", {}, h("h3", {}, title), h("p", {}, text), ...children);
+}
