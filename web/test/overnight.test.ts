@@ -1,4 +1,4 @@
-/** An hour of trouble: what the machine holds and what it has open at its end is what it held and had open at its start. */
+/** An hour of trouble: what the machine holds and has open at its end is what it held and had open at its start. */
 
 import { beforeAll, expect, test } from "vitest";
 

@@ -1,8 +1,8 @@
 /**
  * How many entries a machine's arrays, maps and sets hold, private fields included: only the debugger can see those.
  *
- * Invariant: each object is counted once, under the first path that leads to it; a path has no keys and no places, so that
- * all entries of one container are under one path.
+ * Invariant: each object is counted once, under the first path that leads to it; a path has no keys and no places, so
+ * that all entries of one container are under one path.
  */
 
 interface RemoteProperty {
@@ -31,7 +31,8 @@ class Inspector {
   /** An object's private fields that hold objects. */
   privateFields(object: object): readonly (readonly [string, unknown])[] {
     desk.object = object;
-    const { result } = this.#call<{ result: { objectId: string } }>("Runtime.evaluate", { expression: "heldDesk.object" });
+    const { result } = this.#call<{ result: { objectId: string } }>(
+      "Runtime.evaluate", { expression: "heldDesk.object" });
     const { privateProperties = [] } = this.#call<{ privateProperties?: readonly RemoteProperty[] }>(
       "Runtime.getProperties", { objectId: result.objectId, ownProperties: true });
     return privateProperties.flatMap(({ name, value }) =>

@@ -1,11 +1,14 @@
 /**
- * A cluster as a client's machine sees it, with a fake clock: one coordinator that can be away, and nodes that die and come
- * back as another life. It does what the machine wants, a few milliseconds later.
+ * A cluster as a client's machine sees it, with a fake clock: one coordinator that can be away, and nodes that die and
+ * come back as another life. It does what the machine wants, a few milliseconds later.
  *
  * Invariant: what was opened and not closed is counted here from the outputs and the world's own events alone.
  */
 
-import { Client, nodeText, streamKeyText, type Input, type Node, type Output, type Settings, type StreamEntry, type Told } from "../../src/sdk/machine";
+import {
+  Client, nodeText, streamKeyText,
+  type Input, type Node, type Output, type Settings, type StreamEntry, type Told,
+} from "../../src/sdk/machine";
 
 /** From one sign of life of a session to the next. */
 const BEAT_MS = 100;

@@ -4,16 +4,16 @@
  * It is pure: no clock, no socket, no randomness. Its shell does, after each `handle`, every output of `pollOutput`, then
  * waits for the next input or for `pollTimeout`.
  *
- * Invariant: inputs are handled one by one and whole; every output is pushed in the order in which it is to be done; the same
- * inputs at the same times give the same outputs.
+ * Invariant: inputs are handled one by one and whole; every output is pushed in the order in which it is to be done; the
+ * same inputs at the same times give the same outputs.
  */
 
 import { Control } from "./control";
 import { unreachable, type NodeRef, type RoomId, type StreamKey } from "./ids";
 import type { Input, Output, Settings } from "./io";
-import { Wishes } from "./lane";
 import { Lines, type Word } from "./lines";
 import { earliest, type Instant } from "./time";
+import { Wishes } from "./wishes";
 
 /** The client's machines. */
 export class Client {

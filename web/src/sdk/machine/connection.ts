@@ -41,16 +41,22 @@ type State =
   | { readonly kind: "waiting"; readonly until: Instant }
   /** Dialled, not welcome yet. */
   | { readonly kind: "dialing"; readonly id: ConnectionId; readonly url: string; readonly until: Instant }
+  /** Open. */
   | {
-      readonly kind: "up";
-      readonly id: ConnectionId;
-      readonly url: string;
-      readonly beat: Beat;
+      readonly kind: "up"; readonly id: ConnectionId; readonly url: string; readonly beat: Beat;
       readonly failedBeats: number;
     };
 
-/** What a loss amounts to: of no connection that matters, of one address of several, of a round's last one, of the open one. */
-export type Loss = "old" | "address" | "round" | "open";
+/** What a loss amounts to. */
+export type Loss =
+  /** Of no connection that matters. */
+  | "old"
+  /** An address did not answer; there are others. */
+  | "address"
+  /** The last address of a round did not answer. */
+  | "round"
+  /** The open connection. */
+  | "open";
 
 /** A connection, and at which coordinator. */
 export interface At {
@@ -86,9 +92,7 @@ export class Connection {
 
   /** It is wanted. */
   want(now: Instant): void {
-    if (this.#state.kind === "idle") {
-      this.#state = { kind: "waiting", until: now };
-    }
+    if (this.#state.kind === "idle") this.#state = { kind: "waiting", until: now };
   }
 
   /** Nobody wants it any more. Gives the connection to let go. */

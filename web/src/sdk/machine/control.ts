@@ -8,12 +8,13 @@ import { Connection } from "./connection";
 import { Shared } from "./hedge";
 import { compareText, ErrorCode, isFinalCode, unreachable, type RoomId, type StreamId, type StreamKey } from "./ids";
 import type { Answer, CallFailure, ConnectionId, Login, Plan, RequestId, Settings, Told } from "./io";
-import type { Desk, Wishes } from "./lane";
+import type { Desk } from "./lane";
 import { RetryClock } from "./retry";
 import { Room, type Credentials } from "./room";
 import { SortedMap } from "./sorted";
 import { Streams, type Desks } from "./streams";
 import { earliest, type Instant } from "./time";
+import type { Wishes } from "./wishes";
 
 /** Nodes of a list that are held. */
 const MAX_NODES = 1024;

@@ -8,14 +8,32 @@ import type { Action, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId } 
 import type { Duration } from "./time";
 import type { Outcome } from "./trial";
 
-/** Where a room stands: not logged in (any more), on the way in or back in, logged in. */
-export type RoomState = "Disconnected" | "Connecting" | "Connected";
+/** Where a room stands. */
+export type RoomState =
+  /** Not logged in, or not any more. */
+  | "Disconnected"
+  /** On the way in, or back in. */
+  | "Connecting"
+  /** Logged in. */
+  | "Connected";
 
-/** Where a publisher stands: nothing is published and nothing will be, looking for a node, a node has the session. */
-export type PublisherState = "NoPublish" | "PublishRequesting" | "Publishing";
+/** Where a publisher stands. */
+export type PublisherState =
+  /** Nothing is published, and nothing will be. */
+  | "NoPublish"
+  /** Looking for a node. */
+  | "PublishRequesting"
+  /** A node has the session. */
+  | "Publishing";
 
-/** Where a player stands: nothing is played and nothing will be, looking for the stream, media arrives or the stream is idle. */
-export type PlayerState = "NoPlay" | "PlayRequesting" | "Playing";
+/** Where a player stands. */
+export type PlayerState =
+  /** Nothing is played, and nothing will be. */
+  | "NoPlay"
+  /** Looking for the stream. */
+  | "PlayRequesting"
+  /** Media arrives, or the stream is idle. */
+  | "Playing";
 
 const STATE_NUMBERS = {
   Disconnected: 0,

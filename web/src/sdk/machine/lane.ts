@@ -7,11 +7,12 @@
 import type { StreamExtended } from "./event";
 import type { Shared } from "./hedge";
 import { ErrorCode, unreachable, type Action, type Node, type NodeRef, type StreamKey } from "./ids";
-import type { Answer, Output, Plan, RequestId, SessionProof } from "./io";
+import type { Answer, Plan, SessionProof } from "./io";
 import { Planner } from "./plan";
 import { earliest, type Duration, type Instant } from "./time";
 import type { AttemptId, Failure, Trial } from "./trial";
 import { Walk, type Attempts, type WalkInput, type WalkOutput } from "./walk";
+import type { Wishes } from "./wishes";
 
 /** Trials kept for a report. */
 const MAX_UNREPORTED = 128;
@@ -20,42 +21,6 @@ const MAX_UNREPORTED = 128;
 export interface Desk {
   readonly url: string;
   readonly session: SessionProof;
-}
-
-/** What a client's machines want during one input. */
-export class Wishes {
-  #outputs: Output[] = [];
-  #lastRequest: RequestId = 0;
-  #signs = 0;
-
-  push(output: Output): void {
-    this.#outputs.push(output);
-  }
-
-  /** The outputs wanted so far; they are not wanted any more. */
-  take(): readonly Output[] {
-    const outputs = this.#outputs;
-    this.#outputs = [];
-    return outputs;
-  }
-
-  /** An id that was never used. */
-  freshRequest(): RequestId {
-    this.#lastRequest += 1;
-    return this.#lastRequest;
-  }
-
-  /** A sign of a coordinator is wanted. */
-  wantSign(): void {
-    this.#signs += 1;
-  }
-
-  /** Whether one was; it is not wanted any more. */
-  takeSigns(): boolean {
-    const wanted = this.#signs > 0;
-    this.#signs = 0;
-    return wanted;
-  }
 }
 
 /** What a machine works with during one input. */

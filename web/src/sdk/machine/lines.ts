@@ -1,8 +1,8 @@
 /**
  * The event connections: one per node in use, and what its loss says about the node (GO-2).
  *
- * Invariant: a line is open or being opened as long as an attempt or a session is at its node, and no longer. A node is gone
- * only if a second dial is refused, or answered by another life of it than the first.
+ * Invariant: a line is open or being opened as long as an attempt or a session is at its node, and no longer. A node is
+ * gone only if a second dial is refused, or answered by another life of it than the first.
  */
 
 import { compareNodeRef, sameNode, type Node, type NodeRef } from "./ids";
@@ -94,9 +94,7 @@ export class Lines {
   /** Dials again where it is time to. */
   timeout(out: Output[], now: Instant): void {
     for (const line of this.#lines.values()) {
-      if (line.state.kind === "down" && now >= line.state.until) {
-        this.#probe(line, out);
-      }
+      if (line.state.kind === "down" && now >= line.state.until) this.#probe(line, out);
     }
   }
 

@@ -1,7 +1,8 @@
 /**
  * A player: three states over a walk, and what it knows of the stream itself.
  *
- * Invariant: "no such stream" is a coordinator's or the room's word; a node's "not here now" never ends a player (PLAY-3).
+ * Invariant: "no such stream" is a coordinator's or the room's word; a node's "not here now" never ends a player
+ * (PLAY-3).
  */
 
 import type { PlayerState } from "./event";
@@ -20,8 +21,8 @@ interface Progress {
 }
 
 /**
- * Whether the stream is in the room, as far as is known. It may have left while media was there, or in the middle of a walk:
- * the player ends with the media (PLAY-7), with the next node that answers, or with the walk (PLAY-3).
+ * Whether the stream is in the room, as far as is known. It may have left while media was there, or in the middle of a
+ * walk: the player ends with the media (PLAY-7), with the next node that answers, or with the walk (PLAY-3).
  */
 type Presence = "there" | "left";
 

@@ -7,10 +7,10 @@
 import type { RoomState } from "./event";
 import { ErrorCode, type LoginId, type RoomId, type SessionId, type StreamId } from "./ids";
 import type { ConnectionId, Delta, HeldClaim, Login, Revision, SessionProof, Snapshot } from "./io";
-import type { Wishes } from "./lane";
 import type { RetryClock } from "./retry";
 import { grouped, Roster, type Difference } from "./roster";
 import { earliest, type Duration, type Instant } from "./time";
+import type { Wishes } from "./wishes";
 
 /** A login that has no answer over the connection by then is tried over another. */
 const LOGIN_TIME: Duration = 5_000;
@@ -142,9 +142,7 @@ export class Room {
 
   /** A claim is to be given up, now or when a coordinator is there to hear it. */
   owe(stream: StreamId, epoch: bigint): void {
-    if (this.#owed.length === MAX_OWED) {
-      this.#owed.shift();
-    }
+    if (this.#owed.length === MAX_OWED) this.#owed.shift();
     this.#owed.push({ stream, epoch });
   }
 

@@ -1,8 +1,8 @@
 /**
  * Who and what is in a room, as the app was told: the net change of each snapshot and of each revision (ROOM-9).
  *
- * Invariant: what was told as added and not as deleted is what is held here; an entry is (id, session), so that one that came
- * back as another session is deleted and then added.
+ * Invariant: what was told as added and not as deleted is what is held here; an entry is (id, session), so that one that
+ * came back as another session is deleted and then added.
  */
 
 import type { Change, StreamEntry, UserEntry } from "./event";

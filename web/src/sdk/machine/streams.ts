@@ -10,13 +10,14 @@ import {
   type StreamKey,
 } from "./ids";
 import type { Answer, HeldClaim, Output, Phase, Plan, RequestId, Settings } from "./io";
-import type { Context, Desk, Wishes } from "./lane";
+import type { Context, Desk } from "./lane";
 import { Player } from "./player";
 import { Publisher } from "./publisher";
 import { SortedMap } from "./sorted";
 import { earliest, type Instant } from "./time";
 import { isAnswer, type AttemptId, type Failure } from "./trial";
 import type { WalkInput } from "./walk";
+import type { Wishes } from "./wishes";
 
 /** What streams need of their rooms. */
 export interface Desks {
