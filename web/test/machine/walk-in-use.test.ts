@@ -192,3 +192,33 @@ test("the retry clock runs from the loss, and on while a session gives no stream
   fed.tell({ kind: "timeout" }, 320_001);
   expect(fed.walk.attempts().inUse).toBe(1);
 });
+
+test("a hedge that lost leaves no verdicts behind", () => {
+  // GO-2
+  const walker = attached("a", "b", "c");
+  const { now } = walker.wait();
+  walker.tell({ kind: "failed", attempt: 2, failure: FULL }, now);
+  walker.tell({ kind: "heard", attempt: 1, at: now + 5 }, now + 5);
+  walker.tell({ kind: "ready", attempt: 3 }, now + 10);
+  expect(walker.tell({ kind: "heard", attempt: 1, at: now + 30 }, now + 30)).toContain("hang 3");
+  expect(walker.walk.failedNodes()).toEqual([]);
+});
+
+test("the trace of a hedge starts with the hedge", () => {
+  // GO-5
+  const walker = attached("a", "b");
+  const { now } = walker.wait();
+  walker.tell({ kind: "ready", attempt: 2 }, now);
+  expect(walker.walk.trace().entries().map(({ attempt, outcome }) => `${attempt} ${outcome}`)).toEqual([
+    "1 media_lost", "2 used",
+  ]);
+});
+
+test("a node that ends its session has answered: the network works", () => {
+  // PUB-2
+  const walker = attached("a", "b");
+  walker.tell({ kind: "failed", attempt: 1, failure: { kind: "closed", detail: "leaving" } }, 100);
+  walker.tell({ kind: "failed", attempt: 2, failure: { kind: "unreachable", detail: "refused" } }, 101);
+  expect(walker.walk.attempts().dialing, "a is dialled again").toBe(3);
+  expect(walker.tell({ kind: "failed", attempt: 3, failure: FULL }, 102)).toContain("ended allFailed");
+});
