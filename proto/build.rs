@@ -3,7 +3,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = ["common", "room", "node", "link", "event", "cluster"];
+const FILES: [&str; 7] = ["common", "room", "node", "link", "event", "cluster", "admin"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=waystation");

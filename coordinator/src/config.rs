@@ -88,8 +88,15 @@ pub struct Timings {
     pub node_forgotten: Duration,
     /// A token's end is announced this long ahead.
     pub token_warning: Duration,
+    /// A key signs node tokens for this long; then a new one does.
+    pub key_max_age: Duration,
+    /// A new key signs only after this, when every relay and coordinator knows it: longer than their clocks differ and
+    /// news takes.
+    pub key_lead: Duration,
     /// Without its store, a coordinator serves what it has for this long.
     pub cut_off: Duration,
+    /// A coordinator that does not reach the store for this long is taken for dead by the others.
+    pub owner_lease: Duration,
 }
 
 impl Default for Timings {
@@ -100,7 +107,10 @@ impl Default for Timings {
             client_beat: Duration::from_secs(5),
             node_forgotten: Duration::from_secs(10),
             token_warning: Duration::from_secs(30),
+            key_max_age: Duration::from_secs(24 * 60 * 60),
+            key_lead: Duration::from_secs(10),
             cut_off: Duration::from_secs(5),
+            owner_lease: Duration::from_secs(10),
         }
     }
 }

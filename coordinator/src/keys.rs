@@ -3,7 +3,9 @@
 //! A rolling upgrade mixes two versions: fields are only ever added, with a default, and unknown ones are ignored.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use waystation_proto::{ErrorCode, Node, NodeId, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId};
+use waystation_proto::{
+    ErrorCode, KeyId, Node, NodeId, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId,
+};
 
 /// Begins the session ids of plain WHIP and WHEP clients, which are no users of the room.
 pub const PLAIN_PREFIX: &str = "plain-";
@@ -23,6 +25,16 @@ pub enum Key {
     Node(NodeId),
     /// [`RevokedEntry`].
     Revoked(SessionId),
+    /// [`KickedEntry`].
+    Kicked(RoomId, UserId),
+    /// [`SigningEntry`].
+    Signing(KeyId),
+    /// [`NewestEntry`].
+    NewestKey,
+    /// [`CoordinatorEntry`].
+    Coordinator(String),
+    /// [`RestoringEntry`]: some coordinator is writing back what the store lost.
+    Restoring,
 }
 
 /// Makes keys and takes them apart.
@@ -55,6 +67,11 @@ impl Keys {
             Key::Stream(stream) => format!("{prefix}stream/{stream}"),
             Key::Node(node) => format!("{prefix}node/{node}"),
             Key::Revoked(session) => format!("{prefix}revoked/{session}"),
+            Key::Kicked(room, user) => format!("{prefix}kicked/{room}/{user}"),
+            Key::Signing(id) => format!("{prefix}signing/{id}"),
+            Key::NewestKey => format!("{prefix}newest-key"),
+            Key::Coordinator(id) => format!("{prefix}coordinator/{id}"),
+            Key::Restoring => format!("{prefix}restoring"),
         }
     }
 
@@ -78,16 +95,38 @@ impl Keys {
             ("stream", Some(room), Some(id)) => stream(room, id).map(Key::Stream),
             ("node", Some(node), None) => NodeId::new(node).ok().map(Key::Node),
             ("revoked", Some(session), None) => SessionId::new(session).ok().map(Key::Revoked),
+            ("coordinator", Some(id), None) => Some(Key::Coordinator(id.to_owned())),
+            ("restoring", None, None) => Some(Key::Restoring),
+            ("kicked", Some(room), Some(user)) => {
+                Some(Key::Kicked(RoomId::new(room).ok()?, UserId::new(user).ok()?))
+            }
+            ("signing", Some(id), None) => KeyId::new(id).ok().map(Key::Signing),
+            ("newest-key", None, None) => Some(Key::NewestKey),
             (_, _, _) => None,
         }
     }
 }
 
-/// Where the store's epochs begin: written once, by the first coordinator that meets an empty store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the store's epochs begin: written by the first coordinator that meets an empty store, and again by one that
+/// writes back what a store lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Epochs that this store grants are higher. Those of its predecessors are not.
     pub base: u64,
+    /// When an empty store was met, Unix milliseconds: coordinators that come soon after gather too.
+    #[serde(default)]
+    pub met_ms: u64,
+    /// The predecessor whose content was written back into this store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
+}
+
+impl Origin {
+    /// Of a store that was found empty.
+    #[must_use]
+    pub fn above(base: u64, met_ms: u64) -> Self {
+        Self { base, met_ms, restored_from: None }
+    }
 }
 
 /// What a user token allows, as far as it matters after the login.
@@ -125,6 +164,9 @@ pub struct UserEntry {
     /// Logins that it replaced, the latest last.
     #[serde(default)]
     pub replaced: Vec<SessionId>,
+    /// Its owner has not heard it for long, and asks whether another coordinator has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
 }
 
 /// Who may publish a stream. Written when the claim is taken and never again, so that the revision of the write can
@@ -185,6 +227,20 @@ pub struct NodeEntry {
     pub owner: String,
 }
 
+/// A coordinator that lives: the only keys with a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorEntry {
+    /// Where clients and relays reach it.
+    pub url: String,
+}
+
+/// Who writes back what the store lost. It has a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoringEntry {
+    /// The coordinator.
+    pub owner: String,
+}
+
 /// A login that ended by somebody's word, and whose tokens are taken no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokedEntry {
@@ -200,6 +256,36 @@ impl RevokedEntry {
     pub fn error(&self) -> ErrorCode {
         ErrorCode::from_number(self.code).unwrap_or(ErrorCode::Kicked)
     }
+}
+
+/// A user that was kicked out of a room: logins and plain clients. It stays until the last token has expired that was
+/// issued before, so that every relay hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KickedEntry {
+    /// Until when it is refused, Unix milliseconds; in the past once it was let in again.
+    pub refused_until_ms: u64,
+    /// When it was kicked, Unix milliseconds: relays take no token that was issued before.
+    pub kicked_ms: u64,
+    /// When its last token has expired, Unix milliseconds.
+    pub until_ms: u64,
+}
+
+/// A key with which coordinators sign node tokens. Never changed; how it stands is told by the time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningEntry {
+    /// When it was made, Unix milliseconds.
+    pub created_ms: u64,
+    /// When it begins to sign, Unix milliseconds: every relay has it by then.
+    pub signs_from_ms: u64,
+    /// The Ed25519 seed, sealed: base64url of nonce, ciphertext and tag.
+    pub sealed: String,
+}
+
+/// The key that was made last. Whoever makes one compares this: of two that do, one wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewestEntry {
+    /// Which key.
+    pub id: KeyId,
 }
 
 /// The bytes of a value.
@@ -230,6 +316,11 @@ mod tests {
             Key::Stream(stream),
             Key::Node(NodeId::new("n").unwrap()),
             Key::Revoked(SessionId::new("s").unwrap()),
+            Key::Kicked(RoomId::new("r").unwrap(), UserId::new("u").unwrap()),
+            Key::Signing(KeyId::new("k-_1").unwrap()),
+            Key::NewestKey,
+            Key::Coordinator("0a".into()),
+            Key::Restoring,
         ] {
             assert_eq!(keys.parse(&keys.text(&key)), Some(key));
         }

@@ -34,12 +34,12 @@ use crate::{
     config::{Config, MIN_SECRET_BYTES},
     context::{Context, Parts, STORE_WITHIN, Serving, now, unix_ms},
     gathering::{Gathering, first_epoch},
-    keys::{Key, Keys, Origin, encode},
+    keys::{Key, Keys, Origin, decode, encode},
     mirror::{Mirror, follow},
     nodes::Nodes,
     rooms::Rooms,
-    store::{Compare, MemoryStore, Outcome, Store, StoreError, Transaction, Write},
-    tokens::{NodeTokens, SignError, UserTokens},
+    store::{Compare, Grouped, MemoryStore, Outcome, Store, StoreError, Transaction, Write},
+    tokens::{self, BeginError, NodeTokens, Rules, SignError, UserTokens},
     upkeep::{self, Keeper},
 };
 
@@ -90,6 +90,15 @@ pub enum StartError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+impl From<BeginError> for StartError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Store(error) => error.into(),
+            BeginError::Sign(error) => error.into(),
+        }
+    }
+}
+
 /// A coordinator that has its port. [`Coordinator::run`] serves until it is told to stop.
 pub struct Coordinator {
     url: String,
@@ -127,8 +136,9 @@ impl Coordinator {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => format!("http://{}", listener.local_addr().map_err(listen_error)?),
         };
+        let store: Arc<dyn Store> = Arc::new(Grouped::new(store));
         let keys = Keys::under(&config.store_prefix);
-        let met = timeout(STORE_WITHIN, meet(&*store, &keys)).await.map_err(|_| StartError::SlowStore)??;
+        let met = timeout(STORE_WITHIN, meet(&*store, &keys, config.timings.gather)).await.map_err(|_| StartError::SlowStore)??;
         let gathering = match met {
             Met::Empty if config.timings.gather > Duration::ZERO => {
                 Gathering::begin(config.timings.gather, now())
@@ -138,6 +148,10 @@ impl Coordinator {
         let id = timeout(STORE_WITHIN, store.id()).await.map_err(|_| StartError::SlowStore)??;
         let mut coordinator_urls = vec![url.clone()];
         coordinator_urls.extend(config.peers.iter().map(|peer| peer.trim_end_matches('/').to_owned()));
+        let rules = Rules { max_age: config.timings.key_max_age, lead: config.timings.key_lead };
+        let node_tokens = NodeTokens::new(&config.cluster_secret, rules)?;
+        let begun = timeout(STORE_WITHIN, tokens::begin(&*store, &keys, &node_tokens)).await;
+        begun.map_err(|_| StartError::SlowStore)??;
         let parts = Parts {
             coordinator_urls,
             limits: config.limits,
@@ -146,7 +160,7 @@ impl Coordinator {
             store,
             keys,
             user_tokens: UserTokens::new(config.apps),
-            node_tokens: NodeTokens::derive(&config.cluster_secret)?,
+            node_tokens,
         };
         let context = Arc::new(Context::new(parts, gathering));
         Ok(Self { url, listener, context, page: config.page, ready: watch::Sender::new(false) })
@@ -174,8 +188,10 @@ impl Coordinator {
         let mut background = JoinSet::new();
         let (store, mirror, keys) =
             (Arc::clone(&context.store), Arc::clone(&context.mirror), context.keys.clone());
-        background.spawn(follow(store, mirror, keys, Keeper::new(Arc::clone(&context))));
+        let owner = context.id.clone();
+        background.spawn(follow(store, mirror, keys, owner, Keeper::new(Arc::clone(&context))));
         background.spawn(upkeep::run(Arc::clone(&context)));
+        background.spawn(tokens::run(Arc::clone(&context)));
         background.spawn(tell_ready(context.serving(), ready.clone()));
         let (stop, stopped) = watch::channel(false);
         let mut serving = tokio::spawn(serve(listener, app, stopped));
@@ -184,9 +200,10 @@ impl Coordinator {
             () = shutdown => None,
             ended = &mut serving => Some(ended),
         };
-        background.shutdown().await;
         ready.send_replace(false);
         context.serve(Serving::Leaving);
+        background.shutdown().await;
+        upkeep::resign(&context).await;
         stop.send_replace(true);
         if ended.is_none() && timeout(STOP_WITHIN, &mut serving).await.is_err() {
             serving.abort();
@@ -234,20 +251,27 @@ fn check(config: &Config) -> Result<(), StartError> {
 
 /// What the store was found to be.
 enum Met {
-    /// Nobody was here before: it may be that all was lost.
+    /// Nobody was here before, or nobody was a moment ago: it may be that all was lost.
     Empty,
     /// Somebody was.
     InUse,
 }
 
-/// Meets the store; in an empty one, says where epochs begin. One of several coordinators wins.
-async fn meet(store: &dyn Store, keys: &Keys) -> Result<Met, StoreError> {
+/// Meets the store; in an empty one, says where epochs begin. One of several coordinators wins; those that come within
+/// the time of its gathering gather too.
+async fn meet(store: &dyn Store, keys: &Keys, gather: Duration) -> Result<Met, StoreError> {
     let key = keys.text(&Key::Epochs);
-    let origin = encode(&Origin { base: first_epoch(unix_ms()) });
+    let now_ms = unix_ms();
+    let origin = encode(&Origin::above(first_epoch(now_ms), now_ms));
     let compares = vec![Compare::Absent(key.clone())];
-    match store.commit(Transaction { compares, writes: vec![Write::put(key, origin)] }).await? {
+    match store.commit(Transaction { compares, writes: vec![Write::put(key.clone(), origin)] }).await? {
         Outcome::Done(_) => Ok(Met::Empty),
-        Outcome::Conflict => Ok(Met::InUse),
+        Outcome::Conflict => {
+            let held = store.get(&key).await?.entry;
+            let met_ms = held.and_then(|held| decode::<Origin>(&held.value)).map_or(0, |origin| origin.met_ms);
+            let recent = Duration::from_millis(now_ms.abs_diff(met_ms)) < gather;
+            Ok(if recent { Met::Empty } else { Met::InUse })
+        }
     }
 }
 

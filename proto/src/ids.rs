@@ -111,6 +111,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// A key that signs node tokens (a JWT's `kid`, RFC 7515).
+    KeyId, "key";
     /// A room.
     RoomId, "room";
     /// A user, unique within a room.

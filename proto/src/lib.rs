@@ -13,7 +13,7 @@ pub mod token;
 
 pub use claim::Claim;
 pub use code::ErrorCode;
-pub use ids::{IdError, LoginId, NodeId, RoomId, SessionId, StreamId, StreamKey, UserId};
+pub use ids::{IdError, KeyId, LoginId, NodeId, RoomId, SessionId, StreamId, StreamKey, UserId};
 pub use meeting::{MEETING_NODES, meeting_order};
 pub use node::{Health, Load, Node, NodeError, NodeRef};
 pub use refusal::{CODE_METADATA, Refusal};

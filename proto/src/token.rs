@@ -12,6 +12,7 @@ pub struct UserToken {
     /// The user it speaks for.
     pub user: UserId,
     /// Rooms it is good for; `*` is every room.
+    #[serde(default)]
     pub rooms: Vec<String>,
     /// May publish.
     #[serde(default)]
@@ -25,6 +26,9 @@ pub struct UserToken {
     /// May read the cluster's state (the console page, `waystation nodes`).
     #[serde(default)]
     pub observe: bool,
+    /// May kick users of its rooms and, if it is good for every room, rotate the cluster's keys.
+    #[serde(default)]
+    pub admin: bool,
     /// Expiry, Unix seconds.
     pub exp: u64,
 }
@@ -34,6 +38,18 @@ impl UserToken {
     #[must_use]
     pub fn covers_room(&self, room: &RoomId) -> bool {
         self.rooms.iter().any(|r| r == "*" || r == room.as_str())
+    }
+
+    /// Whether it is good for every room.
+    #[must_use]
+    pub fn covers_every_room(&self) -> bool {
+        self.rooms.iter().any(|room| room == "*")
+    }
+
+    /// Whether its user, if it may observe, sees this room. A token that names no room sees all.
+    #[must_use]
+    pub fn shows_room(&self, room: &RoomId) -> bool {
+        self.rooms.is_empty() || self.covers_room(room)
     }
 
     /// Whether it is good for this stream.

@@ -272,8 +272,11 @@ async fn follow_trust(mut trust: watch::Receiver<Trust>, keys: watch::Sender<Key
     loop {
         let (signing, offset, coordinator) = {
             let trust = trust.borrow_and_update();
-            let key =
-                |(id, key): (&String, &Vec<u8>)| v1::SigningKey { id: id.clone(), public_key: key.clone() };
+            let key = |(id, key): (&String, &Vec<u8>)| v1::SigningKey {
+                id: id.clone(),
+                public_key: key.clone(),
+                ..v1::SigningKey::default()
+            };
             let signing = v1::SigningKeys { keys: trust.keys.iter().map(key).collect() };
             let coordinator = match trust.cut_off_since_s {
                 None => CoordinatorLink::Attached,

@@ -69,6 +69,9 @@ pub struct Rights {
     /// May read the cluster's state: nodes, rooms, streams.
     #[arg(long)]
     pub observe: bool,
+    /// May kick users of its rooms and, if it is good for '*', rotate the cluster's keys.
+    #[arg(long)]
+    pub admin: bool,
 }
 
 /// Prints the token.
@@ -119,6 +122,7 @@ fn sign(who: Who<'_>, rights: Rights, ttl: Duration, secret: &str) -> anyhow::Re
         play: rights.play,
         streams: who.streams,
         observe: rights.observe,
+        admin: rights.admin,
         exp: (now + ttl).as_secs(),
     };
     Ok(sign_user_token(&AppSigner::Secret(secret.as_bytes()), &token)?)

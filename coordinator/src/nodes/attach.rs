@@ -7,12 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, interval_at, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use waystation_proto::{
-    Node, NodeId, NodeRef, SessionId,
+    ErrorCode, Node, NodeId, NodeRef,
     v1::{
         self, coordinator_message::Message as Outgoing, node_service_server::NodeService,
         relay_message::Message as Incoming,
@@ -23,8 +23,7 @@ use super::table::{AttachmentId, BEAT_EVERY};
 use crate::{
     context::{Context, Serving, leaving, now, unix_ms, unix_s},
     fault::{CallError, Fault},
-    keys::RevokedEntry,
-    mirror::NodeNews,
+    mirror::{Ended, NodeNews, View},
     streams,
     upkeep::write_nodes,
 };
@@ -35,8 +34,12 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 const OUTBOX: usize = 256;
 /// Reports that wait for the store. A relay with more is ended: it tells everything at its next attach.
 const REPORTS: usize = 8192;
+/// Revocations in a welcome, which is one message; the others follow it, one by one.
+const WELCOME_REVOKED: usize = 10_000;
 /// A relay that takes nothing for this long is gone.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
+/// A relay's certificate is renewed this often: long before the key that signed it is deleted.
+const CERTIFY_EVERY: Duration = Duration::from_secs(30 * 60);
 /// Length of an Ed25519 public key.
 const KEY_BYTES: usize = 32;
 
@@ -92,8 +95,9 @@ impl NodeService for Nodes {
             return Err(Status::invalid_argument(format!("the public key has not {KEY_BYTES} bytes")));
         }
         let context = Arc::clone(&self.0);
-        let certificate = context.node_tokens.certify(&node.node, &hello.public_key, unix_s());
-        let certificate = certificate.map_err(|error| Status::from(CallError::from(Fault::from(error))))?;
+        if context.gathering().until().is_some() {
+            context.node_tokens.learn(&hello.keys.unwrap_or_default());
+        }
         let id = context.nodes().attach(node.clone(), now());
         let id = id.map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
         tracing::info!(node = %node.node, "relay attached");
@@ -103,8 +107,9 @@ impl NodeService for Nodes {
         // The queue is empty and open.
         let _ = reports.try_send(holdings);
         tokio::spawn(work(Arc::clone(&context), node.node.clone(), queue, out.clone()));
-        let attachment = Attachment { context, node: node.node, id, out, reports };
-        tokio::spawn(attachment.run(inbound, certificate));
+        let public_key = hello.public_key;
+        let attachment = Attachment { context, node: node.node, id, public_key, out, reports };
+        tokio::spawn(attachment.run(inbound));
         Ok(Response::new(ReceiverStream::new(outbox)))
     }
 }
@@ -166,21 +171,47 @@ fn message(message: Outgoing) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { message: Some(message) }
 }
 
-fn revoke(session: &SessionId, entry: RevokedEntry) -> v1::Revoke {
-    v1::Revoke { session_id: session.to_string(), code: entry.code, until_unix_ms: entry.until_ms }
+fn revoke(ended: &Ended) -> v1::Revoke {
+    match ended {
+        Ended::Login(session, entry) => v1::Revoke {
+            session_id: session.to_string(),
+            code: entry.code,
+            until_unix_ms: entry.until_ms,
+            user: None,
+        },
+        Ended::User(room, user, entry) => v1::Revoke {
+            session_id: String::new(),
+            code: ErrorCode::Kicked.number(),
+            until_unix_ms: entry.until_ms,
+            user: Some(v1::RevokedUser {
+                room: room.to_string(),
+                user: user.to_string(),
+                issued_until_unix_ms: entry.kicked_ms,
+            }),
+        },
+    }
+}
+
+/// All that ended and may still have a token that is good.
+fn all_ended(view: &View) -> Vec<v1::Revoke> {
+    let logins = view.revoked().iter().map(|(session, entry)| Ended::Login(session.clone(), *entry));
+    let users =
+        view.kicks().map(|((room, user), held)| Ended::User(room.clone(), user.clone(), held.value));
+    logins.chain(users).map(|ended| revoke(&ended)).collect()
 }
 
 struct Attachment {
     context: Arc<Context>,
     node: NodeRef,
     id: AttachmentId,
+    public_key: Vec<u8>,
     out: Out,
     reports: mpsc::Sender<Report>,
 }
 
 impl Attachment {
-    async fn run(self, inbound: Streaming<v1::RelayMessage>, certificate: String) {
-        let status = self.serve(inbound, certificate).await;
+    async fn run(self, inbound: Streaming<v1::RelayMessage>) {
+        let status = self.serve(inbound).await;
         self.context.nodes().broke(&self.node.id, self.id, now());
         if let Some(status) = status {
             tracing::info!(node = %self.node, why = status.message(), "relay detached");
@@ -198,31 +229,47 @@ impl Attachment {
         }
     }
 
+    fn certificate(&self) -> Result<String, Status> {
+        let certificate = self.context.node_tokens.certify(&self.node, &self.public_key, unix_s());
+        certificate.map_err(|error| CallError::from(Fault::from(error)).into())
+    }
+
     /// Serves until it ends; with the status to end it with.
-    async fn serve(&self, mut inbound: Streaming<v1::RelayMessage>, certificate: String) -> Option<Status> {
+    async fn serve(&self, mut inbound: Streaming<v1::RelayMessage>) -> Option<Status> {
         let context = &self.context;
+        let mut ring = context.node_tokens.ring();
+        let keys = ring.borrow_and_update().public();
+        let certificate = match self.certificate() {
+            Ok(certificate) => certificate,
+            Err(status) => return Some(status),
+        };
         // Subscribed before the list is taken: none falls between.
         let mut revocations = context.mirror.revocations();
-        let revoked = context
-            .mirror
-            .read(|view| view.revoked().iter().map(|(session, entry)| revoke(session, *entry)).collect());
+        let mut revoked = context.mirror.read(all_ended);
+        let rest = revoked.split_off(revoked.len().min(WELCOME_REVOKED));
         let welcome = v1::AttachWelcome {
-            coordinator_urls: context.coordinator_urls.clone(),
-            keys: Some(context.node_tokens.signing_keys()),
+            coordinator_urls: context.coordinator_urls(),
+            keys: Some(keys),
             certificate,
             revoked,
         };
         if let Err(end) = self.send(Outgoing::Welcome(welcome)).await {
             return end;
         }
+        for revoked in rest {
+            if let Err(end) = self.send(Outgoing::Revoke(revoked)).await {
+                return end;
+            }
+        }
         let mut serving = context.serving();
         let mut nodes = context.mirror.nodes();
         nodes.mark_changed();
+        let mut certify = interval_at(Instant::now() + CERTIFY_EVERY, CERTIFY_EVERY);
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sequence = 0;
         loop {
-            // 1. our beat, 2. whether we may stay, 3. what the relay says, 4. revocations, 5. nodes.
+            // 1. our beat, 2. whether we may stay, 3. what the relay says, 4. revocations, 5. keys, 6. nodes.
             let outgoing = tokio::select! {
                 biased;
                 _ = beat.tick() => {
@@ -243,11 +290,19 @@ impl Attachment {
                     Ok(None) | Err(_) => return None,
                 },
                 revocation = revocations.recv() => match revocation {
-                    Ok((session, entry)) => Outgoing::Revoke(revoke(&session, entry)),
+                    Ok(ended) => Outgoing::Revoke(revoke(&ended)),
                     Err(RecvError::Lagged(_)) => {
                         return Some(Status::unavailable("this relay is behind; attach again"));
                     }
                     Err(RecvError::Closed) => return None,
+                },
+                changed = ring.changed() => match changed {
+                    Ok(()) => Outgoing::Keys(ring.borrow_and_update().public()),
+                    Err(_) => return None,
+                },
+                _ = certify.tick() => match self.certificate() {
+                    Ok(certificate) => Outgoing::Certificate(v1::CertificateRenewed { certificate }),
+                    Err(status) => return Some(status),
                 },
                 changed = nodes.changed() => match changed {
                     Ok(()) => Outgoing::Nodes(list(&nodes.borrow_and_update())),
@@ -268,9 +323,11 @@ impl Attachment {
                 return Ok(());
             }
             Some(Incoming::SuspectPeer(suspect)) => {
-                // One relay's word is no proof: it is for the log, until its peer misses our beats too.
-                let peer = suspect.node.map(|node| node.id).unwrap_or_default();
-                tracing::info!(node = %self.node, peer, "a relay suspects another");
+                // One relay's word is no proof: it counts once its peer is missed here too.
+                if let Some(peer) = suspect.node.and_then(|peer| NodeRef::try_from(peer).ok()) {
+                    tracing::info!(node = %self.node, %peer, "a relay misses another");
+                    self.context.nodes().missed_by_peer(&peer);
+                }
                 return Ok(());
             }
             Some(Incoming::Hello(_)) => return Err(Status::invalid_argument("a second hello")),

@@ -2,12 +2,19 @@
 //!
 //! The only door to `jsonwebtoken`. Time is an argument: the library's own clock is never asked.
 
+mod keeper;
 mod node;
+mod ring;
+mod rotation;
+mod seal;
 mod user;
 
 use thiserror::Error;
 
+pub use keeper::{BeginError, begin, rotate, run};
 pub use node::{NODE_TOKEN_VALID, NodeTokens, REVOKED_FOR};
+pub use ring::Ring;
+pub use rotation::{Phase, Rules};
 pub(crate) use user::check_right;
 pub use user::{App, AppKey, AppSigner, UserTokens, sign_user_token};
 
@@ -17,6 +24,13 @@ pub enum SignError {
     /// The key, or the library's objection to the claims.
     #[error("cannot sign the token: {0}; is the key of the right kind?")]
     Key(String),
+    /// The store's keys are not here yet, or none of them can be opened.
+    #[error("there is no key to sign with yet; try again, or another coordinator")]
+    NoKey,
+}
+
+fn bad_key(error: impl std::fmt::Display) -> SignError {
+    SignError::Key(error.to_string())
 }
 
 /// Longest token that is looked at.

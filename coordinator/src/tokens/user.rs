@@ -191,6 +191,7 @@ mod tests {
             play: true,
             streams: None,
             observe: false,
+            admin: false,
             exp: NOW + 60,
         }
     }

@@ -114,6 +114,7 @@ pub fn token_with(user: &str, change: impl FnOnce(&mut UserToken)) -> String {
         play: true,
         streams: None,
         observe: true,
+        admin: false,
         exp: unix_s() + 3600,
     };
     change(&mut token);

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Endpoint};
 use waystation_proto::{
-    ErrorCode, Node, Refusal, SessionId,
+    ErrorCode, IdError, Node, Refusal, RoomId, SessionId, UserId,
     token::{Action, JOIN_AUDIENCE, JoinToken},
     v1::{
         self, coordinator_message::Message as Incoming, exchange_reply::Result as ExchangeResult,
@@ -20,7 +20,7 @@ use waystation_proto::{
 };
 
 use super::{Agent, AgentEvent, Exchange};
-use crate::control::{ExchangeError, Revocation};
+use crate::control::{Ended, ExchangeError, Revocation};
 
 /// Both sides beat this often.
 const BEAT_EVERY: Duration = Duration::from_millis(200);
@@ -124,6 +124,7 @@ impl Attachment {
             public_key: settings.public_key.clone(),
             origins: holdings.origins,
             users: holdings.users,
+            keys: Some(agent.keys.wire()),
         })
     }
 
@@ -195,6 +196,10 @@ impl Attachment {
                 take_keys(agent, keys);
                 Ok(())
             }
+            Some(Incoming::Certificate(renewed)) => {
+                take_certificate(agent, renewed.certificate);
+                Ok(())
+            }
         }
     }
 
@@ -223,28 +228,33 @@ async fn take_welcome(agent: &mut Agent, welcome: v1::AttachWelcome) -> Result<(
     if let Some(keys) = welcome.keys {
         take_keys(agent, keys);
     }
-    agent.trust.send_modify(|trust| {
-        trust.cut_off_since_s = None;
-        if !welcome.certificate.is_empty() {
-            trust.certificate = Some(welcome.certificate);
-        }
-    });
+    agent.trust.send_modify(|trust| trust.cut_off_since_s = None);
+    take_certificate(agent, welcome.certificate);
     for revoke in welcome.revoked {
         take_revoke(agent, revoke).await?;
     }
     Ok(())
 }
 
-fn take_keys(agent: &Agent, keys: v1::SigningKeys) {
-    let keys: std::collections::BTreeMap<_, _> =
-        keys.keys.into_iter().map(|key| (key.id, key.public_key)).collect();
-    if !keys.is_empty() {
-        agent.trust.send_if_modified(|trust| {
-            let news = trust.keys != keys;
-            trust.keys = keys;
-            news
-        });
+fn take_certificate(agent: &Agent, certificate: String) {
+    if !certificate.is_empty() {
+        agent.trust.send_modify(|trust| trust.certificate = Some(certificate));
     }
+}
+
+fn take_keys(agent: &mut Agent, said: v1::SigningKeys) {
+    agent.keys.take(said, now_ms(agent));
+    let keys = agent.keys.public();
+    agent.trust.send_if_modified(|trust| {
+        let news = trust.keys != keys;
+        trust.keys = keys;
+        news
+    });
+}
+
+/// The coordinator's clock.
+fn now_ms(agent: &Agent) -> u64 {
+    unix_ms().saturating_add_signed(agent.trust.borrow().clock_offset_ms)
 }
 
 fn take_clock(agent: &Agent, coordinator_unix_ms: u64) {
@@ -262,12 +272,28 @@ fn take_clock(agent: &Agent, coordinator_unix_ms: u64) {
 }
 
 async fn take_revoke(agent: &Agent, revoke: v1::Revoke) -> Result<(), AttachError> {
-    let Ok(session) = SessionId::new(&revoke.session_id) else { return Ok(()) };
-    let now_ms = unix_ms().saturating_add_signed(agent.trust.borrow().clock_offset_ms);
-    let left = Duration::from_millis(revoke.until_unix_ms.saturating_sub(now_ms)).min(REVOKED_MOST);
+    let left = Duration::from_millis(revoke.until_unix_ms.saturating_sub(now_ms(agent))).min(REVOKED_MOST);
     let code = ErrorCode::from_number(revoke.code).unwrap_or(ErrorCode::Kicked);
-    let revocation = Revocation { session, code, until: Instant::now() + left };
+    let ended = match ended(revoke) {
+        Ok(ended) => ended,
+        Err(error) => {
+            tracing::warn!(%error, "a revocation makes no sense and is left out");
+            return Ok(());
+        }
+    };
+    let revocation = Revocation { ended, code, until: Instant::now() + left };
     agent.events.send(AgentEvent::Revoke(revocation)).await.map_err(|_| AttachError::Stopping)
+}
+
+fn ended(revoke: v1::Revoke) -> Result<Ended, IdError> {
+    match revoke.user {
+        None => SessionId::new(&revoke.session_id).map(Ended::Login),
+        Some(user) => Ok(Ended::User {
+            room: RoomId::new(&user.room)?,
+            user: UserId::new(&user.user)?,
+            issued_until_ms: user.issued_until_unix_ms,
+        }),
+    }
 }
 
 fn begin_exchange(agent: &mut Agent, exchange: Exchange) -> Option<Outgoing> {

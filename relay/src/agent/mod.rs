@@ -4,6 +4,7 @@
 //! it is gone, and a bad or empty list keeps the last good one.
 
 mod attach;
+mod known;
 mod rounds;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use waystation_proto::{Load, Node, StreamKey, token::Action, v1};
 
 use self::{
     attach::{AttachError, Attachment},
+    known::KnownKeys,
     rounds::Rounds,
 };
 use crate::{
@@ -110,6 +112,7 @@ pub(crate) struct Agent {
     exchanges: mpsc::Receiver<Exchange>,
     events: mpsc::Sender<AgentEvent>,
     trust: watch::Sender<Trust>,
+    keys: KnownKeys,
     attached: watch::Sender<bool>,
     next_exchange: u64,
     /// When an operator was last told that no coordinator takes this relay.
@@ -135,7 +138,7 @@ impl Agent {
         let (attached, attached_receiver) = watch::channel(false);
         let handle =
             AgentHandle { outbox: outbox_sender, exchanges: exchange_sender, attached: attached_receiver };
-        let pending = BTreeMap::new();
+        let (keys, pending) = (KnownKeys::default(), BTreeMap::new());
         let (next_exchange, complained_at) = (0, None);
         let agent = Self {
             settings,
@@ -143,6 +146,7 @@ impl Agent {
             exchanges,
             events,
             trust,
+            keys,
             attached,
             next_exchange,
             complained_at,

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 use waystation_proto::{
-    ErrorCode, Health, Load, Node, NodeId, NodeRef, RoomId, StreamId, StreamKey,
+    ErrorCode, Health, Load, Node, NodeId, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId,
     token::{Action, JOIN_AUDIENCE, JoinToken},
     v1::{
         self,
@@ -25,7 +25,7 @@ use waystation_proto::{
 
 use super::{Agent, AgentEvent, AgentHandle, AgentSettings};
 use crate::{
-    control::{ExchangeError, Holdings},
+    control::{Ended, ExchangeError, Holdings},
     link::Trust,
 };
 
@@ -96,8 +96,7 @@ impl Attached {
     }
 
     async fn welcome(&self, certificate: &str) {
-        let keys =
-            v1::SigningKeys { keys: vec![v1::SigningKey { id: "k1".into(), public_key: vec![7; 32] }] };
+        let keys = v1::SigningKeys { keys: vec![signing_key("k1", 0)] };
         self.say(ToRelay::Welcome(v1::AttachWelcome {
             keys: Some(keys),
             certificate: certificate.into(),
@@ -130,6 +129,10 @@ fn node(n: u16) -> Node {
         health: Health::Healthy,
         load: Load::default(),
     }
+}
+
+fn signing_key(id: &str, until_unix_ms: u64) -> v1::SigningKey {
+    v1::SigningKey { id: id.into(), public_key: vec![7; 32], until_unix_ms }
 }
 
 struct Setup {
@@ -187,10 +190,19 @@ async fn an_agent_tells_what_is_here_and_takes_keys_certificate_and_nodes() {
     let older = vec![(&node(3)).into()];
     attached.say(ToRelay::Nodes(v1::ClusterNodes { epoch: 4, nodes: older })).await;
     attached.say(ToRelay::Nodes(v1::ClusterNodes { epoch: 6, nodes: Vec::new() })).await;
-    let revoke = v1::Revoke { session_id: "abc".into(), code: 1_002_055, until_unix_ms: u64::MAX };
+    let revoke =
+        v1::Revoke { session_id: "abc".into(), code: 1_002_055, until_unix_ms: u64::MAX, user: None };
     attached.say(ToRelay::Revoke(revoke)).await;
     let AgentEvent::Revoke(revocation) = agent.event().await else { panic!("an older or empty list counts") };
     assert_eq!(revocation.code, ErrorCode::Kicked);
+    assert_eq!(revocation.ended, Ended::Login(SessionId::new("abc").unwrap()));
+    let user = v1::RevokedUser { room: "r".into(), user: "ann".into(), issued_until_unix_ms: 7 };
+    let nonsense = v1::Revoke { user: Some(v1::RevokedUser::default()), ..v1::Revoke::default() };
+    attached.say(ToRelay::Revoke(nonsense)).await;
+    attached.say(ToRelay::Revoke(v1::Revoke { user: Some(user), ..v1::Revoke::default() })).await;
+    let AgentEvent::Revoke(revocation) = agent.event().await else { panic!("nonsense counts") };
+    let (room, user) = (RoomId::new("r").unwrap(), UserId::new("ann").unwrap());
+    assert_eq!(revocation.ended, Ended::User { room, user, issued_until_ms: 7 });
     let trust = agent.trust.borrow().clone();
     assert_eq!(trust.certificate.as_deref(), Some("certificate"));
     assert_eq!(trust.keys["k1"], vec![7; 32]);
@@ -220,6 +232,30 @@ async fn an_agent_walks_on_when_its_coordinator_breaks_and_keeps_what_it_was_giv
     let newer = |trust: &Trust| trust.certificate.as_deref() == Some("newer");
     timeout(PATIENCE, agent.trust.wait_for(newer)).await.unwrap().unwrap();
     assert_eq!(agent.trust.borrow().cut_off_since_s, None);
+}
+
+#[tokio::test]
+async fn new_keys_and_certificates_are_taken_as_they_come_and_shown_to_the_next_coordinator() {
+    // GO-1
+    let mut coordinator = coordinator().await;
+    let mut agent = start(vec![coordinator.url.clone()]);
+    agent.give_holdings().await;
+    let attached = coordinator.next().await;
+    assert!(attached.hello.keys.as_ref().unwrap().keys.is_empty());
+    attached.welcome("certificate").await;
+    let keys = vec![signing_key("k1", u64::MAX), signing_key("k2", 0)];
+    attached.say(ToRelay::Keys(v1::SigningKeys { keys: keys.clone() })).await;
+    let certificate = "renewed".to_owned();
+    attached.say(ToRelay::Certificate(v1::CertificateRenewed { certificate })).await;
+    let renewed = |trust: &Trust| trust.certificate.as_deref() == Some("renewed") && trust.keys.len() == 2;
+    timeout(PATIENCE, agent.trust.wait_for(renewed)).await.unwrap().unwrap();
+    drop(attached);
+    agent.give_holdings().await;
+    let again = coordinator.next().await;
+    assert_eq!(again.hello.keys.as_ref().unwrap().keys, keys);
+    again.say(ToRelay::Welcome(v1::AttachWelcome::default())).await;
+    timeout(PATIENCE, agent.trust.wait_for(|trust| trust.cut_off_since_s.is_none())).await.unwrap().unwrap();
+    assert_eq!(agent.trust.borrow().keys.len(), 2, "a coordinator that has none takes none away");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use waystation_proto::{Claim, Node, NodeId, NodeRef, SessionId, StreamKey, token::Action, v1};
+use waystation_proto::{Claim, Node, NodeId, NodeRef, StreamKey, token::Action, v1};
 
 use super::{
     FindError, OpenError, OpenPlay, OpenPublish, PeerOffer, Resource, StreamTracks,
@@ -18,7 +18,7 @@ use super::{
     announcements::Held,
     message::PeerMessage,
     peers::{Link, LinkUp, Peer},
-    revocation::Revocation,
+    revocation::{Name, Revocation},
     sessions::Session,
     streams::{Floor, Stream},
 };
@@ -211,7 +211,7 @@ pub(crate) struct Core {
     pub(super) held: BTreeMap<StreamKey, Held>,
     /// Links that asked for a stream lately, and until when they are told of it.
     pub(super) interest: BTreeMap<StreamKey, BTreeMap<LinkId, Instant>>,
-    pub(super) revoked: BTreeMap<SessionId, Revocation>,
+    pub(super) revoked: BTreeMap<Name, Revocation>,
     touched: BTreeSet<StreamKey>,
     armed: BTreeMap<Timer, Instant>,
     due: BTreeSet<(Instant, Timer)>,

@@ -30,7 +30,7 @@ pub(crate) use self::{
     message::PeerMessage,
     metrics::ATTACHED,
     peers::{LinkKeys, LinkUp},
-    revocation::Revocation,
+    revocation::{Ended, Revocation},
     shell::{Shell, Sources},
 };
 

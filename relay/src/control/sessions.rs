@@ -105,7 +105,7 @@ impl Core {
         if !self.serving() {
             return Err(OpenError::Stopping);
         }
-        if let Some(refusal) = self.revocation(&token.session, now) {
+        if let Some(refusal) = self.revocation(token, now) {
             return Err(OpenError::Revoked(refusal));
         }
         if self.sessions.len() >= MAX_SESSIONS || !self.room_for_stream(&stream_of(token)) {

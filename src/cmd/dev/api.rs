@@ -114,7 +114,7 @@ struct Token {
 
 async fn token(Json(wanted): Json<TokenWanted>) -> Response {
     let TokenWanted { room, user, publish, play, observe } = wanted;
-    let rights = crate::cmd::token::Rights { publish, play, observe };
+    let rights = crate::cmd::token::Rights { publish, play, observe, admin: false };
     match crate::cmd::token::dev_token(&room, &user, rights) {
         Ok(token) => Json(Token { token }).into_response(),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &with_causes(error.as_ref())),

@@ -9,7 +9,7 @@ use waystation_proto::{
 };
 
 use super::super::{
-    OpenError, Revocation,
+    Ended, OpenError, Revocation,
     core::{Core, Input, Output, Reply, RequestId, WatchId},
 };
 use super::net::{Net, claim, node, peer_offer, stream, token, track};
@@ -118,7 +118,7 @@ fn a_revoked_login_loses_its_sessions_and_opens_none() {
     let session = net.publish(0, &s, 1, Some(0)).unwrap();
     let until = net.now + Duration::from_secs(60);
     let revocation =
-        Revocation { session: SessionId::new("login1").unwrap(), code: ErrorCode::Kicked, until };
+        Revocation { ended: Ended::Login(SessionId::new("login1").unwrap()), code: ErrorCode::Kicked, until };
     net.input(0, Input::Revoke(revocation));
     assert_eq!(net.heard(&session).1, Some(1_002_055));
     assert!(net.publish(0, &s, 1, Some(1)).is_none());
@@ -126,6 +126,27 @@ fn a_revoked_login_loses_its_sessions_and_opens_none() {
     assert!(matches!(refused, OpenError::Revoked(refusal) if refusal.code == ErrorCode::Kicked));
     net.run(Duration::from_secs(61));
     assert!(net.publish(0, &s, 1, Some(1)).is_some(), "the last token has expired");
+}
+
+#[test]
+fn a_kicked_user_loses_all_sessions_in_the_room_and_comes_back_with_a_token_issued_later() {
+    // ROOM-8
+    let s = stream("s");
+    let mut net = Net::new(1, 1);
+    let session = net.publish(0, &s, 1, Some(0)).unwrap();
+    let token = net.relays[0].core.sessions.values().next().unwrap().token.clone();
+    let kick = |issued_until_ms| {
+        let ended = Ended::User { room: token.room.clone(), user: token.user.clone(), issued_until_ms };
+        Revocation { ended, code: ErrorCode::Kicked, until: Instant::now() + Duration::from_secs(3600) }
+    };
+    let issued_ms = token.iat * 1000;
+    net.input(0, Input::Revoke(kick(issued_ms - 1)));
+    assert_eq!(net.heard(&session).1, None, "its token was issued later");
+    net.input(0, Input::Revoke(kick(issued_ms)));
+    assert_eq!(net.heard(&session).1, Some(1_002_055));
+    assert!(net.publish(0, &s, 1, Some(1)).is_none());
+    let refused = net.relays[0].refused.values().next().unwrap().clone();
+    assert!(matches!(refused, OpenError::Revoked(refusal) if refusal.code == ErrorCode::Kicked));
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub(super) fn token(stream: &StreamKey, action: Action, epoch: u64) -> NodeToken
         action,
         claim: (action == Action::Publish).then(|| Claim::of_epoch(epoch)),
         plain: false,
-        iat: 0,
+        iat: 1_000,
         exp: u64::MAX,
     }
 }
