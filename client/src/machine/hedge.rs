@@ -89,10 +89,11 @@ impl Evidence {
         }
     }
 
-    /// Whether a coordinator or another node answered since.
+    /// Whether a coordinator or another node answered since. What a coordinator said at that very time is what the
+    /// attempt came of, and no sign of anybody during it.
     #[must_use]
     pub fn since(&self, except: &NodeId, since: Instant) -> bool {
-        self.coordinator.is_some_and(|at| at >= since)
+        self.coordinator.is_some_and(|at| at > since)
             || self.nodes.iter().any(|(node, at)| node != except && *at >= since)
     }
 
@@ -174,6 +175,7 @@ mod tests {
         assert!(evidence.since(&b, at(0)));
         assert!(!evidence.since(&b, at(51)));
         evidence.coordinator(at(60));
-        assert!(evidence.since(&a, at(0)));
+        assert!(evidence.since(&a, at(59)));
+        assert!(!evidence.since(&a, at(60)), "what it said before the attempt");
     }
 }

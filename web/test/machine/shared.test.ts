@@ -56,7 +56,8 @@ test("a node's own answer is no evidence against it", () => {
   expect(evidence.since("a", 0)).toBe(false);
   expect([evidence.since("b", 50), evidence.since("b", 51)]).toEqual([true, false]);
   evidence.coordinator(60);
-  expect([evidence.since("a", 60), evidence.anySince(60), evidence.anySince(61)]).toEqual([true, true, false]);
+  expect([evidence.since("a", 59), evidence.since("a", 60)], "what it said before the attempt").toEqual([true, false]);
+  expect([evidence.anySince(60), evidence.anySince(61)]).toEqual([true, false]);
 });
 
 test("a trace keeps the newest trials and counts from the first one's start", () => {

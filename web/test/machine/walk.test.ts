@@ -10,8 +10,8 @@ const UNREACHABLE: Failure = { kind: "unreachable", detail: "refused" };
 test("every node is dialled in order, each once, and then the walk ends with the whole trace", () => {
   // PUB-2, PUB-3
   const walker = new Walker(300_000);
-  walker.shared.evidence.coordinator(0);
   expect(walker.tell({ kind: "nodes", nodes: [node("a"), node("b")] }, 0)).toEqual(["dial 1 a#1 active", "ask"]);
+  walker.shared.evidence.coordinator(1);
   expect(walker.tell({ kind: "failed", attempt: 1, failure: UNREACHABLE }, 1)).toEqual([
     "hang 1", "tried 1 unreachable: refused", "dial 2 b#1 active", "ask",
   ]);

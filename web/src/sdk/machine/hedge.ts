@@ -70,18 +70,19 @@ export class Evidence {
     this.#nodes.set(node, last === undefined ? at : Math.max(at, last));
   }
 
-  /** Whether a coordinator or another node answered since. */
+  /**
+   * Whether a coordinator or another node answered since. What a coordinator said at that very time is what the attempt
+   * came of, and no sign of anybody during it.
+   */
   since(except: NodeId, since: Instant): boolean {
-    return this.#coordinatorSince(since) || this.#nodes.entries().some(([node, at]) => node !== except && at >= since);
+    return (this.#coordinator !== undefined && this.#coordinator > since)
+      || this.#nodes.entries().some(([node, at]) => node !== except && at >= since);
   }
 
   /** Whether anybody answered since. */
   anySince(since: Instant): boolean {
-    return this.#coordinatorSince(since) || this.#nodes.values().some((at) => at >= since);
-  }
-
-  #coordinatorSince(since: Instant): boolean {
-    return this.#coordinator !== undefined && this.#coordinator >= since;
+    return (this.#coordinator !== undefined && this.#coordinator >= since)
+      || this.#nodes.values().some((at) => at >= since);
   }
 }
 

@@ -86,11 +86,14 @@ fn forget_evidence(walk: &mut Walk, shared: &mut Shared, now: Instant) {
     }));
     let rounded = |at: Instant| matters.iter().filter(|since| **since <= at).max().copied();
     let evidence = &mut shared.evidence;
-    evidence.coordinator = evidence.coordinator.and_then(rounded);
+    // A coordinator's counts only after the instant.
+    let after =
+        |at: Instant| rounded(at - Duration::from_nanos(1)).map(|since| since + Duration::from_nanos(1));
+    evidence.coordinator = evidence.coordinator.and_then(after);
     if heard_in_round {
         evidence.coordinator = evidence.coordinator.max(Some(now - LONG_AGO));
     } else {
-        evidence.coordinator.take_if(|at| *at == now - LONG_AGO);
+        evidence.coordinator.take_if(|at| *at <= now - LONG_AGO + Duration::from_nanos(1));
     }
     let nodes = std::mem::take(&mut evidence.nodes).into_iter();
     let newer = nodes.filter_map(|(id, at)| Some((id, rounded(at)?)));
