@@ -14,7 +14,7 @@ export type SessionId = string;
 export type LoginId = string;
 
 /** Longest id, in bytes of UTF-8. */
-export const MAX_ID_BYTES = 128;
+const MAX_ID_BYTES = 128;
 
 /** What is wrong with an id. */
 export type IdError =

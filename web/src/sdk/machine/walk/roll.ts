@@ -35,7 +35,7 @@ interface Tried {
 }
 
 /** What the verdicts of all nodes amount to, when no candidate is left. */
-export type Sum =
+type Sum =
   /** There is no list, and no word that there is no node. */
   | "noList"
   /** A verdict is open. */

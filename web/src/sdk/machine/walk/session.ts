@@ -5,7 +5,7 @@ import { elapsed, type Duration, type Instant } from "../time";
 import type { AttemptId, Outcome, Trial } from "../trial";
 
 /** Silence of a node that beats every 50 ms, before a hedge (GO-2). */
-export const SILENCE: Duration = 300;
+const SILENCE: Duration = 300;
 
 /** Jitter on it, so that a node's death does not send all its clients at once. */
 export const SILENCE_JITTER: Duration = 40;
@@ -14,7 +14,7 @@ export const SILENCE_JITTER: Duration = 40;
 export const STILL_SILENT: Duration = 150;
 
 /** Silence that is a lost session, hedged or not. */
-export const LOST: Duration = 2_000;
+const LOST: Duration = 2_000;
 
 /** A timer this late is no evidence of silence: what was received may not have been looked at. */
 export const LATE: Duration = 100;
