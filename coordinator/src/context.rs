@@ -4,11 +4,17 @@
 //! and decided again if others were faster. It is answered only once the mirror holds it: whoever wrote reads it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use crate::{
     config::{Limits, Timings},
@@ -33,6 +39,9 @@ const GATHER_WAIT: Duration = Duration::from_secs(10);
 /// What is left of a caller's deadline when its answer is sent.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
 
+/// Addresses of coordinators that clients and relays are told.
+const MAX_URLS: usize = 32;
+
 /// Whether clients and relays may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
@@ -55,8 +64,8 @@ pub enum Plan<T> {
 pub struct Context {
     /// This life of this coordinator.
     pub id: String,
-    /// Every coordinator that clients and relays can reach, this one first.
-    pub coordinator_urls: Vec<String>,
+    /// Where others reach this coordinator, then where they reach those that its configuration names.
+    configured_urls: Vec<String>,
     /// How much of everything.
     pub limits: Limits,
     /// How long everything takes.
@@ -73,11 +82,14 @@ pub struct Context {
     pub node_tokens: NodeTokens,
     /// Open client connections.
     pub connections: Connections,
+    /// Somebody's time may have come before the next tick.
+    pub users_due: Notify,
     presence: Mutex<Presence>,
     nodes: Mutex<Table>,
     gathering: Mutex<Gathering>,
     gathered: watch::Sender<bool>,
     serving: watch::Sender<Serving>,
+    store_here: AtomicBool,
 }
 
 impl std::fmt::Debug for Context {
@@ -113,7 +125,7 @@ pub async fn leaving(serving: &mut watch::Receiver<Serving>) {
 
 /// What a [`Context`] is made of.
 pub struct Parts {
-    /// See [`Context::coordinator_urls`].
+    /// Where others reach this coordinator, then those that its configuration names.
     pub coordinator_urls: Vec<String>,
     /// See [`Context::limits`].
     pub limits: Limits,
@@ -145,7 +157,7 @@ impl Context {
         let gathered = watch::Sender::new(gathering.until().is_none());
         Self {
             id: format!("{:016x}", rand::random::<u64>()),
-            coordinator_urls,
+            configured_urls: coordinator_urls,
             limits,
             timings,
             store,
@@ -159,6 +171,8 @@ impl Context {
             gathering: Mutex::new(gathering),
             gathered,
             serving: watch::Sender::new(Serving::Up),
+            users_due: Notify::new(),
+            store_here: AtomicBool::new(true),
         }
     }
 
@@ -175,6 +189,38 @@ impl Context {
     /// What is gathered.
     pub fn gathering(&self) -> MutexGuard<'_, Gathering> {
         locked(&self.gathering)
+    }
+
+    /// Where others reach this coordinator.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.configured_urls.first().map_or("", String::as_str)
+    }
+
+    /// Every coordinator that clients and relays can reach, this one first, once each.
+    #[must_use]
+    pub fn coordinator_urls(&self) -> Vec<String> {
+        let living = self.mirror.read(|view| {
+            view.coordinators().values().map(|coordinator| coordinator.url.clone()).collect::<Vec<_>>()
+        });
+        let mut urls: Vec<String> = Vec::new();
+        for url in self.configured_urls.iter().cloned().chain(living) {
+            if !urls.contains(&url) && urls.len() < MAX_URLS {
+                urls.push(url);
+            }
+        }
+        urls
+    }
+
+    /// Whether the store was reached the last time that it was tried.
+    #[must_use]
+    pub fn store_is_here(&self) -> bool {
+        self.store_here.load(Ordering::Relaxed)
+    }
+
+    /// The store was reached, or not.
+    pub fn store_here(&self, here: bool) {
+        self.store_here.store(here, Ordering::Relaxed);
     }
 
     /// Whether clients and relays may stay.

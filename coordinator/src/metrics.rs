@@ -15,7 +15,14 @@ const CONNECTIONS: &str = "waystation_coordinator_connections";
 const LOGINS: &str = "waystation_coordinator_logins_total";
 const PLANS: &str = "waystation_coordinator_plans_total";
 const ATTEMPTS: &str = "waystation_coordinator_walk_attempts_total";
+const TRANSACTIONS: &str = "waystation_coordinator_store_transactions_total";
+const GROUPS: &str = "waystation_coordinator_store_groups_total";
 const ATTEMPT_SECONDS: &str = "waystation_coordinator_walk_attempt_duration_seconds";
+const STORE_CALLS: &str = "waystation_coordinator_store_calls_total";
+const STORE_CALL_SECONDS: &str = "waystation_coordinator_store_call_duration_seconds";
+const STORE_COMMITS: &str = "waystation_coordinator_store_commits_total";
+const STORE_SWITCHES: &str = "waystation_coordinator_store_endpoint_switches_total";
+const STORE_WATCH_RESTARTS: &str = "waystation_coordinator_store_watch_restarts_total";
 
 /// What clients may say of an attempt; all else is counted as "other".
 const OUTCOMES: [&str; 6] = ["used", "refused", "unreachable", "timed_out", "media_lost", "void"];
@@ -30,7 +37,14 @@ pub fn describe() {
     describe_counter!(LOGINS, "Logins and resumes, by outcome.");
     describe_counter!(PLANS, "Plans to publish and to play, by kind and outcome.");
     describe_counter!(ATTEMPTS, "Attempts of clients at nodes as they reported them, by outcome.");
+    describe_counter!(TRANSACTIONS, "Transactions that were asked of the store.");
+    describe_counter!(GROUPS, "Groups in which transactions went to the store.");
     describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "How long clients' attempts at nodes took.");
+    describe_counter!(STORE_CALLS, "Attempts at members of the store, by call and outcome.");
+    describe_histogram!(STORE_CALL_SECONDS, Unit::Seconds, "How long attempts at members of the store took.");
+    describe_counter!(STORE_COMMITS, "Transactions that write, by outcome.");
+    describe_counter!(STORE_SWITCHES, "Changes from one member of the store to another.");
+    describe_counter!(STORE_WATCH_RESTARTS, "Watches that broke and were taken up again.");
 }
 
 pub(crate) fn login(outcome: &'static str) {
@@ -41,10 +55,32 @@ pub(crate) fn plan(kind: &'static str, outcome: &'static str) {
     counter!(PLANS, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
+pub(crate) fn grouped(transactions: usize) {
+    counter!(TRANSACTIONS).increment(u64::try_from(transactions).unwrap_or(u64::MAX));
+    counter!(GROUPS).increment(1);
+}
+
 pub(crate) fn attempt(outcome: &str, took: Duration) {
     let outcome = OUTCOMES.into_iter().find(|known| *known == outcome).unwrap_or("other");
     counter!(ATTEMPTS, "outcome" => outcome).increment(1);
     histogram!(ATTEMPT_SECONDS).record(took.as_secs_f64());
+}
+
+pub(crate) fn store_call(call: &'static str, outcome: &'static str, took: Duration) {
+    counter!(STORE_CALLS, "call" => call, "outcome" => outcome).increment(1);
+    histogram!(STORE_CALL_SECONDS, "call" => call).record(took.as_secs_f64());
+}
+
+pub(crate) fn store_commit(outcome: &'static str) {
+    counter!(STORE_COMMITS, "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn store_switch() {
+    counter!(STORE_SWITCHES).increment(1);
+}
+
+pub(crate) fn store_watch_restart() {
+    counter!(STORE_WATCH_RESTARTS).increment(1);
 }
 
 /// How much there is of everything.

@@ -10,7 +10,7 @@ use std::{
 
 use waystation_proto::RoomId;
 
-use super::view::Delta;
+use super::room::Delta;
 
 /// Longest time for which a change is held back.
 pub const COALESCE: Duration = Duration::from_millis(50);

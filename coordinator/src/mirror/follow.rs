@@ -1,15 +1,18 @@
 //! Keeps the copy up to date: lists, watches from there, and lists again when the store no longer holds what comes
-//! next, or became another store.
+//! next, or became another store. What a store lost is first written back (see `recover`).
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Mirror, News};
+use super::{
+    Mirror, News,
+    recover::{Life, compare, restore},
+};
 use crate::{
-    keys::Keys,
-    store::{Store, StoreError, WatchError},
+    keys::{Key, Keys},
+    store::{Batch, Change, Store, StoreError, WatchError},
 };
 
 /// After a failure, the store is asked again this soon.
@@ -25,40 +28,76 @@ pub trait Follower: Send {
     fn lost(&mut self, why: &str);
 }
 
-/// Follows the store until dropped.
-pub async fn follow(store: Arc<dyn Store>, mirror: Arc<Mirror>, keys: Keys, mut follower: impl Follower) {
-    loop {
-        match list(&*store, &mirror, &keys, &mut follower).await {
-            Ok(revision) => {
-                let ended = watch(&*store, &mirror, &keys, revision + 1, &mut follower).await;
-                match ended {
-                    WatchError::Compacted { .. } => {}
-                    WatchError::Broken(why) => {
-                        follower.lost(&why);
-                        sleep(RETRY_AFTER).await;
-                    }
-                }
-            }
-            Err(error) => {
-                follower.lost(&error.to_string());
-                sleep(RETRY_AFTER).await;
-            }
+/// Why a watch ends.
+enum End {
+    /// The store holds no more what comes next, or nothing at all.
+    ListAgain,
+    /// It cannot be reached.
+    Broken(String),
+}
+
+impl From<WatchError> for End {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Compacted { .. } => Self::ListAgain,
+            WatchError::Broken(why) => Self::Broken(why),
         }
     }
 }
 
+/// Follows the store until dropped, in the name of this coordinator.
+pub async fn follow(
+    store: Arc<dyn Store>,
+    mirror: Arc<Mirror>,
+    keys: Keys,
+    owner: String,
+    mut follower: impl Follower,
+) {
+    loop {
+        let lost = match list(&*store, &mirror, &keys, &owner, &mut follower).await {
+            Ok(Some(revision)) => match watch(&*store, &mirror, &keys, revision + 1, &mut follower).await {
+                End::ListAgain => None,
+                End::Broken(why) => Some(why),
+            },
+            Ok(None) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = lost {
+            follower.lost(&why);
+            sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+/// Takes the store's content in, up to the revision that it answers with; `None` if it had lost it.
 async fn list(
     store: &dyn Store,
     mirror: &Mirror,
     keys: &Keys,
+    owner: &str,
     follower: &mut impl Follower,
-) -> Result<u64, StoreError> {
+) -> Result<Option<u64>, StoreError> {
     let id = store.id().await?;
     let listing = store.list(keys.prefix()).await?;
-    follower.reached();
-    let news = mirror.relist(id, &listing, Instant::now().into_std());
-    follower.news(&news);
-    Ok(listing.revision)
+    let copied = mirror.store();
+    match mirror.read(|view| compare(view, &copied, &id, &listing)) {
+        Life::Same => {
+            follower.reached();
+            let news = mirror.relist(id, &listing, Instant::now().into_std());
+            follower.news(&news);
+            Ok(Some(listing.revision))
+        }
+        Life::Lost => restore(store, mirror, keys, owner).await.map(|()| None),
+    }
+}
+
+/// Where epochs begin is never deleted by us: a store without it lost all.
+fn is_loss(batch: &Batch, epochs: &str) -> bool {
+    let deletes = |change: &Change| match change {
+        Change::Delete(key) => key == epochs,
+        Change::Put(_) => false,
+    };
+    batch.changes.iter().any(deletes)
 }
 
 async fn watch(
@@ -67,7 +106,8 @@ async fn watch(
     keys: &Keys,
     from: u64,
     follower: &mut impl Follower,
-) -> WatchError {
+) -> End {
+    let epochs = keys.text(&Key::Epochs);
     let mut changes = store.watch(keys.prefix(), from);
     let mut flush_at = mirror.flush(Instant::now().into_std());
     loop {
@@ -79,12 +119,13 @@ async fn watch(
         };
         tokio::select! {
             batch = changes.next() => match batch {
+                Some(Ok(batch)) if is_loss(&batch, &epochs) => return End::ListAgain,
                 Some(Ok(batch)) => {
                     let news = mirror.apply(&batch, Instant::now().into_std());
                     follower.news(&news);
                 }
-                Some(Err(error)) => return error,
-                None => return WatchError::Broken("it ended".into()),
+                Some(Err(error)) => return error.into(),
+                None => return End::Broken("it ended".into()),
             },
             () = flush => {}
         }

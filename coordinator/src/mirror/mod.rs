@@ -5,6 +5,8 @@
 
 mod feed;
 mod follow;
+mod recover;
+mod room;
 mod view;
 #[cfg(test)]
 mod view_tests;
@@ -16,15 +18,16 @@ use std::{
 };
 
 use tokio::sync::{broadcast, watch};
-use waystation_proto::{Load, Node, RoomId, SessionId, v1};
+use waystation_proto::{Load, Node, RoomId, SessionId, UserId, v1};
 
 use self::feed::Feed;
 pub use self::{
     follow::{Follower, follow},
-    view::{Delta, Held, News, Room, Standing, View},
+    room::{Delta, Room},
+    view::{Held, News, Standing, View},
 };
 use crate::{
-    keys::{Keys, RevokedEntry},
+    keys::{Keys, KickedEntry, RevokedEntry},
     store::{Batch, Listing, StoreId},
 };
 
@@ -40,6 +43,15 @@ pub struct RoomNews {
     pub revision: u64,
     /// In order; may be empty: then something changed that others do not see, such as a login.
     pub deltas: Vec<Delta>,
+}
+
+/// What relays are told to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A login.
+    Login(SessionId, RevokedEntry),
+    /// All that a user does in a room.
+    User(RoomId, UserId, KickedEntry),
 }
 
 /// The nodes as they are pushed.
@@ -78,7 +90,7 @@ pub struct Mirror {
     state: Mutex<State>,
     revision: watch::Sender<u64>,
     nodes: watch::Sender<Arc<NodeNews>>,
-    revoked: broadcast::Sender<(SessionId, RevokedEntry)>,
+    revoked: broadcast::Sender<Ended>,
     /// Raised with every change of anything, for whoever shows the whole cluster.
     changed: watch::Sender<u64>,
 }
@@ -115,6 +127,12 @@ impl Mirror {
     #[must_use]
     pub fn revision(&self) -> v1::Revision {
         self.lock().revision()
+    }
+
+    /// Which store it copies.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        self.lock().store.clone()
     }
 
     /// Waits until the copy holds a revision of this store. Revisions of another store are no reason to wait.
@@ -160,9 +178,9 @@ impl Mirror {
         self.nodes.subscribe()
     }
 
-    /// Logins that are revoked from now on.
+    /// Logins that are revoked and users that are kicked from now on.
     #[must_use]
-    pub fn revocations(&self) -> broadcast::Receiver<(SessionId, RevokedEntry)> {
+    pub fn revocations(&self) -> broadcast::Receiver<Ended> {
         self.revoked.subscribe()
     }
 
@@ -193,12 +211,17 @@ impl Mirror {
                 News::Room(room, deltas) => {
                     rooms.entry(room.clone()).or_default().extend(deltas.iter().cloned())
                 }
-                News::User(..) | News::Claim(_) => {}
+                News::User(..) | News::Claim(_) | News::Coordinator(_) => {}
                 News::Node(_) => nodes_changed = true,
                 News::Revoked(session) => {
                     if let Some(&revoked) = state.view.revoked().get(session) {
                         // Nobody may be attached.
-                        let _ = self.revoked.send((session.clone(), revoked));
+                        let _ = self.revoked.send(Ended::Login(session.clone(), revoked));
+                    }
+                }
+                News::Kicked(room, user) => {
+                    if let Some(kicked) = state.view.kicked(room, user) {
+                        let _ = self.revoked.send(Ended::User(room.clone(), user.clone(), kicked.value));
                     }
                 }
             }

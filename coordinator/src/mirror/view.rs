@@ -3,13 +3,20 @@
 //! Invariant: the view after a batch is the store at that batch's revision. A list taken anew is played in as one
 //! batch of differences, so that nothing downstream knows how the view was brought up to date.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::de::DeserializeOwned;
-use waystation_proto::{Node, NodeId, RoomId, SessionId, StreamId, StreamKey, UserId, v1};
+use waystation_proto::{KeyId, Node, NodeId, RoomId, SessionId, StreamKey, UserId};
 
+use super::room::{Delta, Room};
 use crate::{
-    keys::{ClaimEntry, Key, Keys, NodeEntry, Origin, RevokedEntry, StreamEntry, UserEntry, decode},
+    keys::{
+        ClaimEntry, CoordinatorEntry, Key, Keys, KickedEntry, NewestEntry, NodeEntry, Origin, RevokedEntry,
+        SigningEntry, UserEntry, decode,
+    },
     store::{Batch, Change, Entry, Listing},
 };
 
@@ -20,31 +27,6 @@ pub struct Held<T> {
     pub value: T,
     /// Revision of its last write.
     pub modified: u64,
-}
-
-/// One room.
-#[derive(Clone, Debug, Default)]
-pub struct Room {
-    /// Its users.
-    pub users: BTreeMap<UserId, Held<UserEntry>>,
-    /// Its streams, as others see them.
-    pub streams: BTreeMap<StreamId, Held<StreamEntry>>,
-    /// Who may publish in it.
-    pub claims: BTreeMap<StreamId, Held<ClaimEntry>>,
-    sessions: BTreeMap<SessionId, UserId>,
-}
-
-/// One change of a room as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delta {
-    /// A user came.
-    UserAdded(v1::RoomUser),
-    /// A user went.
-    UserDeleted(v1::RoomUser),
-    /// A stream came.
-    StreamAdded(v1::RoomStream),
-    /// A stream went.
-    StreamDeleted(v1::RoomStream),
 }
 
 /// What a batch brought.
@@ -60,6 +42,10 @@ pub enum News {
     Node(NodeId),
     /// A login was revoked.
     Revoked(SessionId),
+    /// A user was kicked, or let in again.
+    Kicked(RoomId, UserId),
+    /// A coordinator came or went.
+    Coordinator(String),
 }
 
 /// How a login stands.
@@ -78,12 +64,34 @@ pub enum Standing {
 pub struct View {
     keys: Keys,
     revision: u64,
-    /// Last write of every key, to tell what a list taken anew changed.
-    known: BTreeMap<String, u64>,
+    /// Every key as it was last written: to tell what a list taken anew changed, and to write back what a store lost.
+    known: BTreeMap<String, Known>,
     epochs: Origin,
     rooms: BTreeMap<RoomId, Room>,
     nodes: BTreeMap<NodeId, Held<NodeEntry>>,
     revoked: BTreeMap<SessionId, RevokedEntry>,
+    kicked: BTreeMap<(RoomId, UserId), Held<KickedEntry>>,
+    signing: BTreeMap<KeyId, Held<SigningEntry>>,
+    newest_key: Option<Held<NewestEntry>>,
+    coordinators: BTreeMap<String, CoordinatorEntry>,
+    /// How many users and nodes each coordinator owns.
+    owned: BTreeMap<String, usize>,
+}
+
+/// A key as it was last written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Revision of the write.
+    pub modified: u64,
+    /// Its bytes; of a key that goes with a lease they are not kept.
+    pub value: Option<Arc<[u8]>>,
+}
+
+impl Known {
+    fn of(entry: &Entry) -> Self {
+        let value = entry.lease.is_none().then(|| entry.value.as_slice().into());
+        Self { modified: entry.modified, value }
+    }
 }
 
 fn read<T: DeserializeOwned>(entry: &Entry) -> Option<Held<T>> {
@@ -104,10 +112,15 @@ impl View {
             keys,
             revision: 0,
             known: BTreeMap::new(),
-            epochs: Origin { base: 0 },
+            epochs: Origin::default(),
             rooms: BTreeMap::new(),
             nodes: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            kicked: BTreeMap::new(),
+            signing: BTreeMap::new(),
+            newest_key: None,
+            coordinators: BTreeMap::new(),
+            owned: BTreeMap::new(),
         }
     }
 
@@ -119,8 +132,36 @@ impl View {
 
     /// Where epochs begin.
     #[must_use]
-    pub fn epochs(&self) -> Origin {
-        self.epochs
+    pub fn epochs(&self) -> &Origin {
+        &self.epochs
+    }
+
+    /// Every key as it was last written.
+    #[must_use]
+    pub fn known(&self) -> &BTreeMap<String, Known> {
+        &self.known
+    }
+
+    /// The keys of this store.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Coordinators that live.
+    #[must_use]
+    pub fn coordinators(&self) -> &BTreeMap<String, CoordinatorEntry> {
+        &self.coordinators
+    }
+
+    /// Coordinators that own users or nodes, alive or not.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        self.owned.keys().map(String::as_str)
+    }
+
+    /// All nodes with their owners.
+    pub fn node_entries(&self) -> impl Iterator<Item = &Held<NodeEntry>> {
+        self.nodes.values()
     }
 
     /// A room, if anything is in it.
@@ -152,12 +193,33 @@ impl View {
         &self.revoked
     }
 
+    /// All users that were kicked.
+    pub fn kicks(&self) -> impl Iterator<Item = (&(RoomId, UserId), &Held<KickedEntry>)> {
+        self.kicked.iter()
+    }
+
+    /// Whether a user was kicked, and for how long.
+    #[must_use]
+    pub fn kicked(&self, room: &RoomId, user: &UserId) -> Option<&Held<KickedEntry>> {
+        self.kicked.get(&(room.clone(), user.clone()))
+    }
+
+    /// All keys of node tokens.
+    #[must_use]
+    pub fn signing(&self) -> &BTreeMap<KeyId, Held<SigningEntry>> {
+        &self.signing
+    }
+
+    /// The key that was made last.
+    #[must_use]
+    pub fn newest_key(&self) -> Option<&Held<NewestEntry>> {
+        self.newest_key.as_ref()
+    }
+
     /// The user of a login.
     #[must_use]
     pub fn user(&self, room: &RoomId, session: &SessionId) -> Option<(&UserId, &Held<UserEntry>)> {
-        let room = self.rooms.get(room)?;
-        let user = room.sessions.get(session)?;
-        Some((user, room.users.get(user)?))
+        self.rooms.get(room)?.user_of(session)
     }
 
     /// How a login stands.
@@ -191,7 +253,7 @@ impl View {
                 Change::Delete(key) => (key, None),
             };
             match entry {
-                Some(entry) => self.known.insert(text.clone(), entry.modified),
+                Some(entry) => self.known.insert(text.clone(), Known::of(entry)),
                 None => self.known.remove(text),
             };
             match self.keys.parse(text) {
@@ -208,8 +270,8 @@ impl View {
         let listed: BTreeSet<_> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
         let gone = self.known.keys().filter(|key| !listed.contains(key.as_str()));
         let gone = gone.map(|key| Change::Delete(key.clone()));
-        let fresh =
-            listing.entries.iter().filter(|entry| self.known.get(&entry.key) != Some(&entry.modified));
+        let held = |entry: &Entry| self.known.get(&entry.key).map(|known| known.modified);
+        let fresh = listing.entries.iter().filter(|entry| held(entry) != Some(entry.modified));
         let changes: Vec<_> = gone.chain(fresh.map(|entry| Change::Put(entry.clone()))).collect();
         let news = self.apply(&Batch { revision: listing.revision, changes });
         self.revision = listing.revision;
@@ -219,12 +281,16 @@ impl View {
     fn take(&mut self, key: Key, entry: Option<&Entry>, news: &mut Vec<News>) {
         match key {
             Key::Epochs => {
-                self.epochs = entry.and_then(read).map_or(Origin { base: 0 }, |held| held.value);
+                self.epochs = entry.and_then(read).map(|held| held.value).unwrap_or_default();
             }
             Key::User(room, user) => {
-                let deltas =
-                    self.rooms.entry(room.clone()).or_default().take_user(&user, entry.and_then(read));
+                let entry: Option<Held<UserEntry>> = entry.and_then(read);
+                let of_room = self.rooms.entry(room.clone()).or_default();
+                let before = of_room.users.get(&user).map(|held| held.value.owner.clone());
+                let after = entry.as_ref().map(|held| held.value.owner.clone());
+                let deltas = of_room.take_user(&user, entry);
                 self.tidy(&room);
+                self.own(before, after);
                 news.push(News::Room(room.clone(), deltas));
                 news.push(News::User(room, user));
             }
@@ -244,12 +310,40 @@ impl View {
                 news.push(News::Room(stream.room, deltas));
             }
             Key::Node(node) => {
-                match entry.and_then(read) {
+                let entry: Option<Held<NodeEntry>> = entry.and_then(read);
+                let after = entry.as_ref().map(|held| held.value.owner.clone());
+                let before = match entry {
                     Some(held) => self.nodes.insert(node.clone(), held),
                     None => self.nodes.remove(&node),
                 };
+                self.own(before.map(|held| held.value.owner), after);
                 news.push(News::Node(node));
             }
+            Key::Coordinator(id) => {
+                match entry.and_then(read).map(|held| held.value) {
+                    Some(coordinator) => self.coordinators.insert(id.clone(), coordinator),
+                    None => self.coordinators.remove(&id),
+                };
+                news.push(News::Coordinator(id));
+            }
+            // Of interest only to whoever lists a store anew.
+            Key::Restoring => {}
+            Key::Kicked(room, user) => match entry.and_then(read) {
+                Some(kicked) => {
+                    self.kicked.insert((room.clone(), user.clone()), kicked);
+                    news.push(News::Kicked(room, user));
+                }
+                None => {
+                    self.kicked.remove(&(room, user));
+                }
+            },
+            Key::Signing(id) => {
+                match entry.and_then(read) {
+                    Some(held) => self.signing.insert(id, held),
+                    None => self.signing.remove(&id),
+                };
+            }
+            Key::NewestKey => self.newest_key = entry.and_then(read),
             Key::Revoked(session) => {
                 match entry.and_then(read).map(|held| held.value) {
                     Some(revoked) => {
@@ -264,88 +358,25 @@ impl View {
         }
     }
 
+    /// An entry went from one owner to another.
+    fn own(&mut self, before: Option<String>, after: Option<String>) {
+        if let Some(after) = after {
+            *self.owned.entry(after).or_default() += 1;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.owned.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&before);
+            }
+        }
+    }
+
     /// An empty room is no room.
     fn tidy(&mut self, id: &RoomId) {
         if self.rooms.get(id).is_some_and(Room::is_empty) {
             self.rooms.remove(id);
         }
-    }
-}
-
-fn shown_user(user: &UserId, entry: &UserEntry) -> v1::RoomUser {
-    v1::RoomUser { user: user.to_string(), session_id: entry.shown.to_string() }
-}
-
-fn shown_stream(stream: &StreamId, entry: &StreamEntry) -> v1::RoomStream {
-    v1::RoomStream {
-        stream: stream.to_string(),
-        user: entry.user.to_string(),
-        session_id: entry.session.to_string(),
-        epoch: entry.epoch,
-    }
-}
-
-/// Deletes come first: an entry that came back as another is a Delete and an Add, in that order.
-fn differ<T: PartialEq>(
-    old: Option<T>,
-    new: Option<T>,
-    deleted: fn(T) -> Delta,
-    added: fn(T) -> Delta,
-) -> Vec<Delta> {
-    if old == new {
-        return Vec::new();
-    }
-    old.map(deleted).into_iter().chain(new.map(added)).collect()
-}
-
-impl Room {
-    fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.streams.is_empty() && self.claims.is_empty()
-    }
-
-    fn take_user(&mut self, user: &UserId, entry: Option<Held<UserEntry>>) -> Vec<Delta> {
-        let new = entry.as_ref().map(|entry| shown_user(user, &entry.value));
-        let old = match entry {
-            Some(entry) => {
-                self.sessions.insert(entry.value.session.clone(), user.clone());
-                let session = entry.value.session.clone();
-                let old = self.users.insert(user.clone(), entry);
-                if let Some(old) = old.as_ref().filter(|old| old.value.session != session) {
-                    self.sessions.remove(&old.value.session);
-                }
-                old
-            }
-            None => {
-                let old = self.users.remove(user);
-                if let Some(old) = &old {
-                    self.sessions.remove(&old.value.session);
-                }
-                old
-            }
-        };
-        let old = old.map(|old| shown_user(user, &old.value));
-        differ(old, new, Delta::UserDeleted, Delta::UserAdded)
-    }
-
-    fn take_stream(&mut self, stream: &StreamId, entry: Option<Held<StreamEntry>>) -> Vec<Delta> {
-        let new = entry.as_ref().map(|held| shown_stream(stream, &held.value));
-        let old = match entry {
-            Some(entry) => self.streams.insert(stream.clone(), entry),
-            None => self.streams.remove(stream),
-        };
-        let old = old.map(|old| shown_stream(stream, &old.value));
-        differ(old, new, Delta::StreamDeleted, Delta::StreamAdded)
-    }
-
-    /// Its users as others see them.
-    #[must_use]
-    pub fn shown_users(&self) -> Vec<v1::RoomUser> {
-        self.users.iter().map(|(user, held)| shown_user(user, &held.value)).collect()
-    }
-
-    /// Its streams as others see them.
-    #[must_use]
-    pub fn shown_streams(&self) -> Vec<v1::RoomStream> {
-        self.streams.iter().map(|(stream, held)| shown_stream(stream, &held.value)).collect()
     }
 }

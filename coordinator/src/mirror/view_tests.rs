@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use waystation_proto::{NodeId, NodeRef, RoomId, SessionId, StreamId, StreamKey, UserId};
 
-use super::view::{Delta, News, View};
+use super::{
+    room::Delta,
+    view::{News, View},
+};
 use crate::{
     keys::{Key, Keys, Rights, StreamEntry, UserEntry, encode},
     store::{Batch, Change, Entry, Listing},
@@ -33,6 +36,7 @@ fn user(name: &str, login: &str, shown: &str) -> (String, Vec<u8>) {
         connection: 1,
         owner: "c".into(),
         replaced: Vec::new(),
+        doubted: false,
     };
     (keys().text(&Key::User(room(), UserId::new(name).unwrap())), encode(&entry))
 }
@@ -66,7 +70,7 @@ fn text(delta: &Delta) -> String {
 fn told(news: &[News]) -> Vec<String> {
     let deltas = news.iter().flat_map(|news| match news {
         News::Room(_, deltas) => deltas.as_slice(),
-        News::User(..) | News::Claim(_) | News::Node(_) | News::Revoked(_) => &[],
+        News::User(..) | News::Claim(_) | News::Node(_) | News::Revoked(_) | News::Kicked(..) | News::Coordinator(_) => &[],
     });
     deltas.map(text).collect()
 }

@@ -4,7 +4,8 @@
 //! write that failed is simply wanted again.
 //!
 //! A coordinator that loses many relays at once suspects itself (its own network, its own CPU) and says nothing about
-//! anybody until they are back or until even they would have been forgotten.
+//! anybody until they are back or until even they would have been forgotten; except of a relay that another relay, one
+//! that is attached, misses too.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,6 +27,8 @@ const SELF_SUSPICION_LEAST: usize = 2;
 const LOAD_WRITTEN_EVERY: Duration = Duration::from_secs(2);
 /// Most relays of one coordinator.
 const MAX_NODES: usize = 10_000;
+/// A relay that was attached to another coordinator, or before an outage, has this long to come before it is missed.
+const ADOPTED_REST: Duration = Duration::from_secs(2);
 /// A step of busyness that is worth a write.
 const BUSY_STEP_PERMILLE: u32 = 100;
 
@@ -57,6 +60,8 @@ struct Held {
     heard: Instant,
     health: Health,
     written: Option<(Node, Instant)>,
+    /// Another relay says that it is silent too.
+    missed_by_peer: bool,
 }
 
 /// How the store should change.
@@ -113,7 +118,7 @@ impl Table {
         let stream = Stream::Open { attachment };
         self.gone.remove(&id);
         self.losses.retain(|(_, lost)| *lost != id);
-        self.nodes.insert(id, Held { node, stream, heard: now, health: Health::Healthy, written });
+        self.nodes.insert(id, Held { node, stream, heard: now, health: Health::Healthy, written, missed_by_peer: false });
         Ok(attachment)
     }
 
@@ -134,6 +139,7 @@ impl Table {
         if let Some(held) = self.of(id, attachment) {
             held.heard = now;
             held.health = Health::Healthy;
+            held.missed_by_peer = false;
             held.node.load = load.unwrap_or(held.node.load);
             self.losses.retain(|(_, lost)| lost != id);
         }
@@ -157,6 +163,34 @@ impl Table {
         if let Some(held) = self.nodes.get_mut(id).filter(|held| held.health == Health::Healthy) {
             held.health = Health::Suspect;
             self.losses.push_back((now, id.clone()));
+        }
+    }
+
+    /// The store says that a relay is ours that is not attached: it is counted as any that went silent, after a rest.
+    pub fn adopt(&mut self, node: Node, now: Instant) {
+        let id = node.node.id.clone();
+        if self.nodes.contains_key(&id) || self.gone.contains_key(&id) || self.nodes.len() >= MAX_NODES {
+            return;
+        }
+        let (health, heard) = (node.health, now + ADOPTED_REST);
+        let held = Held { node, stream: Stream::Broken, heard, health, written: None, missed_by_peer: false };
+        self.nodes.insert(id, held);
+    }
+
+    /// The store was out of reach, and relays had to go: all have time to come back.
+    pub fn after_outage(&mut self, now: Instant) {
+        self.losses.clear();
+        // What the store still has of them is adopted.
+        self.gone.clear();
+        for held in self.nodes.values_mut() {
+            held.heard = now + ADOPTED_REST;
+        }
+    }
+
+    /// Another relay misses this one too: if it is missed here, that is no fault of ours.
+    pub fn missed_by_peer(&mut self, node: &NodeRef) {
+        if let Some(held) = self.nodes.get_mut(&node.id).filter(|held| held.node.node == *node) {
+            held.missed_by_peer = true;
         }
     }
 
@@ -225,7 +259,7 @@ impl Table {
                     !same || (rested && step(written.load) != step(node.load))
                 }
             };
-            let said = held.health == Health::Healthy || !quiet;
+            let said = held.health == Health::Healthy || !quiet || held.missed_by_peer;
             (news && said).then_some(Wanted::Put(node))
         };
         let gone = self.gone.values().filter(|_| !quiet).map(|node| Wanted::Delete(node.clone()));
@@ -361,6 +395,42 @@ mod tests {
         assert!(!scene.table.suspects_itself(), "they are back");
         let said = scene.pass(Duration::from_secs(12), 0..2);
         assert_eq!(said, ["n2 gone", "n3 gone"], "they stayed away");
+    }
+
+    #[test]
+    fn what_another_relay_misses_too_is_no_fault_of_ours() {
+        // GO-2
+        let mut scene = Scene::of(3);
+        scene.table.missed_by_peer(&node(2, 1).node);
+        assert_eq!(scene.pass(Duration::from_secs(1), 0..1), ["n2 Suspect"], "two of three are silent");
+        assert!(scene.table.suspects_itself());
+    }
+
+    #[test]
+    fn an_adopted_relay_has_a_rest_then_is_missed_and_then_is_gone() {
+        // GO-2
+        let mut scene = Scene::of(2);
+        scene.table.adopt(node(7, 1), scene.now);
+        assert_eq!(scene.settle(), ["n7 Healthy"], "it is ours now");
+        assert!(scene.pass(Duration::from_millis(2500), 0..2).is_empty());
+        assert_eq!(scene.pass(Duration::from_millis(100), 0..2), ["n7 Suspect"]);
+        assert_eq!(scene.pass(Duration::from_secs(10), 0..2), ["n7 gone"]);
+    }
+
+    #[test]
+    fn an_outage_of_the_store_is_held_against_no_relay() {
+        // GO-2
+        let mut scene = Scene::of(3);
+        for _ in 0..300 {
+            scene.now += Duration::from_millis(100);
+            scene.table.tick(scene.now);
+        }
+        scene.table.after_outage(scene.now);
+        assert!(scene.pass(Duration::from_millis(1900), []).is_empty());
+        for n in 0..3 {
+            scene.table.adopt(node(n, 1), scene.now);
+        }
+        assert_eq!(scene.pass(Duration::from_secs(1), []).len(), 3, "they are taken for ours, and are healthy");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Connection {
     async fn begin(&mut self, rooms: Vec<v1::RoomLogin>, nodes: &NodeNews) -> Result<(), End> {
         let beat = self.context.timings.client_beat.as_millis();
         let welcome = v1::Welcome {
-            coordinator_urls: self.context.coordinator_urls.clone(),
+            coordinator_urls: self.context.coordinator_urls(),
             beat_interval_ms: u32::try_from(beat).unwrap_or(u32::MAX),
         };
         self.send(Event::Welcome(welcome)).await?;
@@ -318,7 +318,13 @@ impl Connection {
     ) -> Result<(), End> {
         let Some(joined) = self.rooms.get(room) else { return Ok(()) };
         let session = joined.session.clone();
-        match self.context.mirror.read(|view| view.standing(room, &session)) {
+        let (standing, held_by) = self.context.mirror.read(|view| {
+            let connection = view.user(room, &session).map(|(_, held)| held.value.connection);
+            (view.standing(room, &session), connection)
+        });
+        match standing {
+            // The client resumed over a newer connection, perhaps through another coordinator.
+            Standing::Current if held_by > Some(self.number) => return Err(End::Gone),
             Standing::Current => {}
             Standing::Revoked(revoked) => {
                 self.part(room, &session);

@@ -73,6 +73,7 @@ fn entry(attempt: &Attempt<'_>, shown: SessionId, replaced: Vec<SessionId>) -> U
         connection: attempt.connection,
         owner: attempt.owner.to_owned(),
         replaced,
+        doubted: false,
     }
 }
 
@@ -122,6 +123,7 @@ mod tests {
             play: false,
             streams: None,
             observe: false,
+            admin: false,
             exp: 100,
         }
     }

@@ -128,6 +128,7 @@ pub fn enter_by_relays_word(
         connection: 0,
         owner: owner.to_owned(),
         replaced: Vec::new(),
+        doubted: false,
     };
     let key = keys.text(&Key::User(room.clone(), user.clone()));
     let compares = vec![Compare::Absent(key.clone())];

@@ -2,6 +2,10 @@
 //!
 //! A login lives as long as it is heard: by a beat, or by a relay's word (ROOM-5). Time-outs are counted on the
 //! monotonic clock, afresh after this process stood still: a late timer is no evidence.
+//!
+//! One coordinator *owns* a user and counts for it, but a beat or a relay's word may reach any. So nothing is written
+//! when somebody is heard; but before its time is up, the owner *doubts* it in the store, and a coordinator that has
+//! heard it becomes its owner. Who is not vouched for within [`ASK_FOR`] goes.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +16,8 @@ use waystation_proto::{RoomId, SessionId, StreamKey, UserId};
 
 /// Standing still for longer than this makes everybody heard afresh.
 const STALL: Duration = Duration::from_secs(2);
+/// Other coordinators have this long to say that they heard somebody.
+const ASK_FOR: Duration = Duration::from_secs(1);
 
 /// Whose presence it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,18 +41,62 @@ enum Token {
     },
 }
 
+/// Whether others were asked about somebody whose time is nearly up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// The store says so since then.
+    Asked(Instant),
+}
+
+/// Whose word counts.
+#[derive(Clone, Debug)]
+enum Duty {
+    /// This coordinator counts the time-out.
+    Ours { modified: u64, heard: Instant, token: Token, doubt: Doubt },
+    /// Another does. It was perhaps heard here, and its owner perhaps doubts it.
+    Others { heard: Option<Instant>, doubted: bool },
+}
+
 #[derive(Clone, Debug)]
 struct Tracked {
     session: SessionId,
-    modified: u64,
-    heard: Instant,
-    token: Token,
+    duty: Duty,
 }
 
-/// Something whose time has come. It stays due until the store says that it is gone.
+/// An entry of the store, as far as presence goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The login.
+    pub session: &'a SessionId,
+    /// Revision of the entry.
+    pub modified: u64,
+    /// When its token expires, Unix seconds.
+    pub expires_s: Option<u64>,
+    /// Whether its owner asks others about it.
+    pub doubted: bool,
+}
+
+/// Something whose time has come. It stays due until the store says that it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Not heard for too long. Delete only what was seen.
+    /// Not heard for so long that others are to be asked.
+    Doubtful {
+        /// Who.
+        who: Who,
+        /// Its login.
+        session: SessionId,
+        /// Revision of the entry.
+        modified: u64,
+    },
+    /// Its owner doubts it, and it was heard here.
+    Vouch {
+        /// Who.
+        who: Who,
+        /// Its login.
+        session: SessionId,
+    },
+    /// Not heard for too long, by anybody. Delete only what was seen.
     Unheard {
         /// Who.
         who: Who,
@@ -75,10 +125,11 @@ pub enum Due {
     },
 }
 
-/// Everybody whom this coordinator counts.
+/// Everybody in the store, as this coordinator heard of them.
 #[derive(Debug)]
 pub struct Presence {
     heard_within: Duration,
+    ask_for: Duration,
     warning: Duration,
     tracked: BTreeMap<Who, Tracked>,
     looked: Option<Instant>,
@@ -88,42 +139,70 @@ impl Presence {
     /// Nobody yet.
     #[must_use]
     pub fn new(heard_within: Duration, warning: Duration) -> Self {
-        Self { heard_within, warning, tracked: BTreeMap::new(), looked: None }
+        let ask_for = ASK_FOR.min(heard_within / 3);
+        Self { heard_within, ask_for, warning, tracked: BTreeMap::new(), looked: None }
     }
 
-    /// Counts somebody from now on; an entry that was written again was heard just now.
-    pub fn track(
-        &mut self,
-        who: Who,
-        session: &SessionId,
-        modified: u64,
-        expires_s: Option<u64>,
-        now: Instant,
-    ) {
-        let until_ms = expires_s.map(|expires| expires.saturating_mul(1000));
-        let token = match (until_ms, self.tracked.get(&who).map(|tracked| tracked.token)) {
-            (Some(until), Some(Token::Warned { until_ms })) if until == until_ms => {
-                Token::Warned { until_ms }
-            }
+    /// Counts somebody from now on; an entry that was written again was heard just now, unless it was to doubt it.
+    pub fn own(&mut self, who: Who, seen: Seen<'_>, now: Instant) {
+        let before = self.tracked.remove(&who).filter(|tracked| tracked.session == *seen.session);
+        let (heard, token) = match before.map(|tracked| tracked.duty) {
+            Some(Duty::Ours { heard, token, .. }) => (Some(heard), token),
+            Some(Duty::Others { .. }) | None => (None, Token::Unknown),
+        };
+        let until_ms = seen.expires_s.map(|expires| expires.saturating_mul(1000));
+        let token = match (until_ms, token) {
+            (Some(until), Token::Warned { until_ms }) if until == until_ms => Token::Warned { until_ms },
             (Some(until_ms), _) => Token::Good { until_ms },
             (None, _) => Token::Unknown,
         };
-        self.tracked.insert(who, Tracked { session: session.clone(), modified, heard: now, token });
+        let (heard, doubt) = match heard {
+            Some(heard) if seen.doubted => (heard, Doubt::Asked(now)),
+            Some(_) | None => (now, Doubt::None),
+        };
+        let duty = Duty::Ours { modified: seen.modified, heard, token, doubt };
+        self.tracked.insert(who, Tracked { session: seen.session.clone(), duty });
     }
 
-    /// Counts somebody no longer.
+    /// Another coordinator counts somebody from now on.
+    pub fn disown(&mut self, who: Who, seen: Seen<'_>) {
+        let before = self.tracked.remove(&who).filter(|tracked| tracked.session == *seen.session);
+        let heard = match before.map(|tracked| tracked.duty) {
+            Some(Duty::Ours { heard, .. }) => Some(heard),
+            Some(Duty::Others { heard, .. }) => heard,
+            None => None,
+        };
+        let duty = Duty::Others { heard, doubted: seen.doubted };
+        self.tracked.insert(who, Tracked { session: seen.session.clone(), duty });
+    }
+
+    /// Somebody is gone.
     pub fn forget(&mut self, who: &Who) {
         self.tracked.remove(who);
     }
 
-    /// Somebody was heard. Whether it is counted here.
+    /// Somebody was heard. Whether anything is known of it.
     pub fn heard(&mut self, who: &Who, session: &SessionId, now: Instant) -> bool {
         match self.tracked.get_mut(who).filter(|tracked| tracked.session == *session) {
-            Some(tracked) => {
-                tracked.heard = tracked.heard.max(now);
+            Some(Tracked { duty: Duty::Ours { heard, .. }, .. }) => {
+                *heard = now.max(*heard);
+                true
+            }
+            Some(Tracked { duty: Duty::Others { heard, .. }, .. }) => {
+                *heard = Some(now);
                 true
             }
             None => false,
+        }
+    }
+
+    /// Everybody whom this coordinator counts was heard just now: nobody could be for a while.
+    pub fn afresh(&mut self, now: Instant) {
+        for tracked in self.tracked.values_mut() {
+            match &mut tracked.duty {
+                Duty::Ours { heard, doubt, .. } => (*heard, *doubt) = (now, Doubt::None),
+                Duty::Others { .. } => {}
+            }
         }
     }
 
@@ -133,111 +212,84 @@ impl Presence {
         self.looked = Some(now);
         if stalled {
             tracing::warn!("this coordinator stood still; every user counts as heard just now");
-            for tracked in self.tracked.values_mut() {
-                tracked.heard = now;
-            }
+            self.afresh(now);
         }
-        let warning_ms = u64::try_from(self.warning.as_millis()).unwrap_or(u64::MAX);
         let mut due = Vec::new();
-        for (who, tracked) in &mut self.tracked {
-            let (who, session, modified) = (who.clone(), tracked.session.clone(), tracked.modified);
-            match tracked.token {
-                Token::Good { until_ms } | Token::Warned { until_ms } if until_ms <= unix_ms => {
-                    due.push(Due::Expired { who, session, modified });
-                    continue;
+        for (who, Tracked { session, duty }) in &mut self.tracked {
+            match duty {
+                Duty::Ours { modified, token, heard, doubt } => {
+                    let of = Of { who, session, modified: *modified };
+                    if !of.token(token, self.warning, unix_ms, &mut due) {
+                        due.extend(of.silence(doubt, *heard, (self.heard_within, self.ask_for), now));
+                    }
                 }
-                Token::Good { until_ms } if until_ms - unix_ms <= warning_ms => {
-                    tracked.token = Token::Warned { until_ms };
-                    let within = Duration::from_millis(until_ms - unix_ms);
-                    due.push(Due::Expiring { who: who.clone(), session: session.clone(), within });
+                Duty::Others { heard: Some(heard), doubted: true }
+                    if now.saturating_duration_since(*heard) < self.heard_within =>
+                {
+                    due.push(Due::Vouch { who: who.clone(), session: session.clone() });
                 }
-                Token::Good { .. } | Token::Warned { .. } | Token::Unknown => {}
-            }
-            if now.saturating_duration_since(tracked.heard) >= self.heard_within {
-                due.push(Due::Unheard { who, session, modified });
+                Duty::Others { .. } => {}
             }
         }
         due
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Somebody whom this coordinator counts.
+struct Of<'a> {
+    who: &'a Who,
+    session: &'a SessionId,
+    modified: u64,
+}
 
-    const HEARD_WITHIN: Duration = Duration::from_secs(90);
-    const WARNING: Duration = Duration::from_secs(30);
-
-    fn ann() -> Who {
-        Who::User(RoomId::new("r").unwrap(), UserId::new("ann").unwrap())
+impl Of<'_> {
+    /// Looks at the token. Whether it expired.
+    fn token(&self, token: &mut Token, warning: Duration, unix_ms: u64, due: &mut Vec<Due>) -> bool {
+        let (who, session) = (self.who.clone(), self.session.clone());
+        let warning_ms = u64::try_from(warning.as_millis()).unwrap_or(u64::MAX);
+        match *token {
+            Token::Good { until_ms } | Token::Warned { until_ms } if until_ms <= unix_ms => {
+                due.push(Due::Expired { who, session, modified: self.modified });
+                return true;
+            }
+            Token::Good { until_ms } if until_ms - unix_ms <= warning_ms => {
+                *token = Token::Warned { until_ms };
+                let within = Duration::from_millis(until_ms - unix_ms);
+                due.push(Due::Expiring { who, session, within });
+            }
+            Token::Good { .. } | Token::Warned { .. } | Token::Unknown => {}
+        }
+        false
     }
 
-    fn session(text: &str) -> SessionId {
-        SessionId::new(text).unwrap()
-    }
-
-    /// Looks every second from `from` until something is due.
-    fn first_due(presence: &mut Presence, from: Instant, unix_ms: u64) -> (u64, Vec<Due>) {
-        for second in 0..1000 {
-            let due = presence.due(from + Duration::from_secs(second), unix_ms + second * 1000);
-            if !due.is_empty() {
-                return (second, due);
+    /// Looks at how long nothing was heard.
+    fn silence(
+        &self,
+        doubt: &mut Doubt,
+        heard: Instant,
+        (heard_within, ask_for): (Duration, Duration),
+        now: Instant,
+    ) -> Option<Due> {
+        let (who, session, modified) = (self.who.clone(), self.session.clone(), self.modified);
+        let silent = now.saturating_duration_since(heard);
+        match (self.who, *doubt) {
+            // Nobody else counts for these.
+            (Who::Plain(_), _) => (silent >= heard_within).then_some(Due::Unheard { who, session, modified }),
+            (Who::User(..), Doubt::Asked(asked)) if heard > asked => {
+                *doubt = Doubt::None;
+                None
+            }
+            (Who::User(..), Doubt::Asked(asked)) => {
+                let up = silent >= heard_within && now.saturating_duration_since(asked) >= ask_for;
+                up.then_some(Due::Unheard { who, session, modified })
+            }
+            (Who::User(..), Doubt::None) => {
+                (silent + ask_for >= heard_within).then_some(Due::Doubtful { who, session, modified })
             }
         }
-        panic!("nothing was ever due");
-    }
-
-    #[test]
-    fn a_user_is_unheard_90_s_after_the_last_word_and_only_what_was_seen_is_deleted() {
-        // ROOM-5
-        let (mut presence, start) = (Presence::new(HEARD_WITHIN, WARNING), Instant::now());
-        presence.track(ann(), &session("a"), 7, None, start);
-        let beat = start + Duration::from_secs(60);
-        assert!(presence.due(start, 0).is_empty());
-        for second in 1..=60 {
-            presence.due(start + Duration::from_secs(second), 0);
-        }
-        assert!(!presence.heard(&ann(), &session("older"), beat), "an older login's beat is not this one's");
-        assert!(presence.heard(&ann(), &session("a"), beat));
-        let (second, due) = first_due(&mut presence, beat, 0);
-        assert_eq!(second, 90);
-        assert_eq!(due, [Due::Unheard { who: ann(), session: session("a"), modified: 7 }]);
-        presence.forget(&ann());
-        assert!(presence.due(beat + HEARD_WITHIN, 0).is_empty());
-    }
-
-    #[test]
-    fn a_resume_is_heard_and_a_stall_of_the_coordinator_counts_against_nobody() {
-        // ROOM-4
-        let (mut presence, start) = (Presence::new(HEARD_WITHIN, WARNING), Instant::now());
-        presence.track(ann(), &session("a"), 7, None, start);
-        presence.due(start, 0);
-        let woke = start + Duration::from_secs(500);
-        assert!(presence.due(woke, 0).is_empty());
-        let (second, due) = first_due(&mut presence, woke, 0);
-        assert_eq!((second, due.len()), (90, 1));
-        presence.track(ann(), &session("a"), 9, None, woke + HEARD_WITHIN);
-        assert_eq!(first_due(&mut presence, woke + HEARD_WITHIN, 0).0, 90);
-    }
-
-    #[test]
-    fn a_token_is_warned_of_once_30_s_ahead_and_expires_unless_renewed() {
-        // ROOM-8
-        let (mut presence, start) = (Presence::new(HEARD_WITHIN, WARNING), Instant::now());
-        presence.track(ann(), &session("a"), 7, Some(60), start);
-        let (second, due) = first_due(&mut presence, start, 0);
-        assert_eq!(
-            (second, due),
-            (30, vec![Due::Expiring { who: ann(), session: session("a"), within: WARNING }])
-        );
-        presence.track(ann(), &session("a"), 8, Some(60), start + WARNING);
-        let (second, due) = first_due(&mut presence, start + WARNING, 30_000);
-        assert_eq!(
-            (second, due),
-            (30, vec![Due::Expired { who: ann(), session: session("a"), modified: 8 }])
-        );
-        presence.track(ann(), &session("a"), 9, Some(120), start + WARNING * 2);
-        let (second, due) = first_due(&mut presence, start + WARNING * 2, 60_000);
-        assert_eq!((second, due.len()), (30, 1), "renewed: the next warning is for the new token");
     }
 }
+
+#[cfg(test)]
+#[path = "presence_tests.rs"]
+mod tests;

@@ -75,8 +75,9 @@ pub async fn raise_epochs(context: &Context, above: u64) -> Result<(), Fault> {
             return Plan::Settled(());
         }
         let key = context.keys.text(&Key::Epochs);
-        let compares = vec![Compare::Value(key.clone(), encode(&held))];
-        let writes = vec![Write::put(key, encode(&Origin { base: above }))];
+        let seen = view.known().get(&key).map(|known| known.modified);
+        let compares = vec![Compare::unchanged(key.clone(), seen)];
+        let writes = vec![Write::put(key, encode(&Origin { base: above, ..held.clone() }))];
         Plan::Write(Transaction { compares, writes }, ())
     };
     context.change(raise).await.map(|_| ())

@@ -5,6 +5,7 @@
 
 mod nodes;
 mod rooms;
+mod several;
 mod store;
 mod streams;
 mod support;

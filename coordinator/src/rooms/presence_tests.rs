@@ -1,0 +1,159 @@
+use super::*;
+
+const HEARD_WITHIN: Duration = Duration::from_secs(90);
+const WARNING: Duration = Duration::from_secs(30);
+
+fn ann() -> Who {
+    Who::User(RoomId::new("r").unwrap(), UserId::new("ann").unwrap())
+}
+
+fn session(text: &str) -> SessionId {
+    SessionId::new(text).unwrap()
+}
+
+struct Scene {
+    presence: Presence,
+    start: Instant,
+    now: Instant,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let start = Instant::now();
+        Self { presence: Presence::new(HEARD_WITHIN, WARNING), start, now: start }
+    }
+
+    fn own(&mut self, modified: u64, expires_s: Option<u64>, doubted: bool) {
+        let session = session("a");
+        self.presence.own(ann(), Seen { session: &session, modified, expires_s, doubted }, self.now);
+    }
+
+    fn disown(&mut self, modified: u64, doubted: bool) {
+        let session = session("a");
+        self.presence.disown(ann(), Seen { session: &session, modified, expires_s: None, doubted });
+    }
+
+    fn heard(&mut self, login: &str) -> bool {
+        self.presence.heard(&ann(), &session(login), self.now)
+    }
+
+    /// Looks every half second until something is due, for at most this long; after how long it was.
+    fn next(&mut self, within: Duration) -> Option<(Duration, Vec<Due>)> {
+        let from = self.now;
+        while self.now < from + within {
+            self.now += Duration::from_millis(500);
+            let unix_ms = u64::try_from(self.now.duration_since(self.start).as_millis()).unwrap();
+            let due = self.presence.due(self.now, unix_ms);
+            if !due.is_empty() {
+                return Some((self.now.duration_since(from), due));
+            }
+        }
+        None
+    }
+}
+
+fn doubtful(modified: u64) -> Vec<Due> {
+    vec![Due::Doubtful { who: ann(), session: session("a"), modified }]
+}
+
+fn unheard(modified: u64) -> Vec<Due> {
+    vec![Due::Unheard { who: ann(), session: session("a"), modified }]
+}
+
+#[test]
+fn a_user_goes_90_s_after_the_last_word_once_the_others_were_asked() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    assert_eq!(scene.next(Duration::from_secs(60)), None);
+    assert!(!scene.heard("older"), "an older login's beat is not this one's");
+    assert!(scene.heard("a"));
+    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(89), doubtful(7))));
+    scene.own(8, None, true);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(1), unheard(8))));
+    scene.presence.forget(&ann());
+    assert_eq!(scene.next(HEARD_WITHIN), None);
+}
+
+#[test]
+fn whoever_is_heard_while_others_are_asked_stays_and_they_are_asked_again_later() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    scene.next(HEARD_WITHIN);
+    scene.own(8, None, true);
+    scene.now += Duration::from_millis(100);
+    scene.heard("a");
+    let (after, due) = scene.next(HEARD_WITHIN).unwrap();
+    assert!(after >= Duration::from_secs(89) && due == doubtful(8), "{after:?} {due:?}");
+}
+
+#[test]
+fn a_coordinator_vouches_for_whom_it_heard_and_only_for_them() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.disown(7, true);
+    assert_eq!(scene.next(Duration::from_secs(2)), None, "never heard here");
+    assert!(scene.heard("a"));
+    let vouch = vec![Due::Vouch { who: ann(), session: session("a") }];
+    assert_eq!(scene.next(Duration::from_secs(2)).unwrap().1, vouch);
+    scene.disown(9, false);
+    assert_eq!(scene.next(HEARD_WITHIN), None, "nobody asks");
+    scene.disown(10, true);
+    assert_eq!(scene.next(Duration::from_secs(2)), None, "what was heard is too long ago");
+}
+
+#[test]
+fn whoever_is_taken_over_has_its_whole_time_again() {
+    // ROOM-13
+    let mut scene = Scene::new();
+    scene.disown(7, false);
+    scene.now += Duration::from_secs(80);
+    scene.own(8, None, false);
+    let (after, due) = scene.next(HEARD_WITHIN).unwrap();
+    assert_eq!(due, doubtful(8));
+    assert!(after >= Duration::from_secs(89));
+}
+
+#[test]
+fn a_resume_is_heard_and_a_stall_of_the_coordinator_counts_against_nobody() {
+    // ROOM-4
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    scene.next(Duration::from_secs(1));
+    scene.now += Duration::from_secs(500);
+    let (after, due) = scene.next(HEARD_WITHIN).unwrap();
+    assert!(after >= Duration::from_secs(89) && due == doubtful(7), "{after:?}");
+    scene.own(9, None, false);
+    assert_eq!(scene.next(HEARD_WITHIN).unwrap(), (Duration::from_secs(89), doubtful(9)));
+}
+
+#[test]
+fn a_plain_publisher_goes_without_a_question() {
+    // PUB-7
+    let mut scene = Scene::new();
+    let plain = Who::Plain(StreamKey {
+        room: RoomId::new("r").unwrap(),
+        stream: waystation_proto::StreamId::new("s").unwrap(),
+    });
+    let session = session("plain-1");
+    let seen = Seen { session: &session, modified: 3, expires_s: None, doubted: false };
+    scene.presence.own(plain.clone(), seen, scene.now);
+    let due = vec![Due::Unheard { who: plain, session: session.clone(), modified: 3 }];
+    assert_eq!(scene.next(HEARD_WITHIN), Some((HEARD_WITHIN, due)));
+}
+
+#[test]
+fn a_token_is_warned_of_once_30_s_ahead_and_expires_unless_renewed() {
+    // ROOM-8
+    let mut scene = Scene::new();
+    scene.own(7, Some(60), false);
+    let warned = vec![Due::Expiring { who: ann(), session: session("a"), within: WARNING }];
+    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(30), warned)));
+    scene.own(8, Some(60), false);
+    let expired = vec![Due::Expired { who: ann(), session: session("a"), modified: 8 }];
+    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(30), expired)));
+    scene.own(9, Some(120), false);
+    let (after, due) = scene.next(HEARD_WITHIN).unwrap();
+    assert_eq!((after, due.len()), (Duration::from_secs(30), 1), "renewed: the next warning is for the new token");
+}

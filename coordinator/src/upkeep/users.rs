@@ -1,0 +1,87 @@
+//! Ends logins that nobody hears, and whose tokens expired.
+
+use std::time::Duration;
+
+use waystation_proto::StreamKey;
+
+use super::{every, heir};
+use crate::{
+    context::{Context, now, unix_ms},
+    fault::Fault,
+    mirror::View,
+    rooms::{Command, Due, Leaving, Who, doubt, leave, vouch},
+    streams,
+};
+
+/// Time-outs of users are seen at most so much late (ROOM-5 allows a second).
+const USERS_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs until dropped.
+pub(super) async fn run(context: &Context) {
+    let mut ticks = every(USERS_EVERY.min(context.timings.heard_within / 4));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = context.users_due.notified() => {}
+        }
+        if !context.store_is_here() {
+            continue;
+        }
+        let due = context.presence().due(now(), unix_ms());
+        for one in due {
+            if let Err(fault) = end(context, one).await {
+                tracing::warn!(%fault, "a login whose time is up could not be ended yet");
+            }
+        }
+    }
+}
+
+/// Whether this coordinator counts for a plain publisher: the one to which its relay is attached does, for it hears the
+/// relay's word; without such a relay, some one does.
+fn counts_for(view: &View, me: &str, stream: &StreamKey) -> bool {
+    let shown = view.room(&stream.room).and_then(|room| room.streams.get(&stream.stream));
+    let origin = shown.and_then(|shown| view.node(&shown.value.origin.as_ref()?.id));
+    let living = view.coordinators();
+    match origin.map(|node| node.value.owner.as_str()).filter(|owner| living.contains_key(*owner)) {
+        Some(owner) => owner == me,
+        None => heir(&stream.to_string(), living.keys().map(String::as_str).chain([me])) == Some(me),
+    }
+}
+
+async fn end(context: &Context, due: Due) -> Result<(), Fault> {
+    let (room, session, leaving) = match due {
+        Due::Doubtful { who: Who::User(room, _), session, modified } => {
+            let doubt = |view: &View| doubt(view, &context.keys, &room, &session, modified);
+            return context.change(doubt).await.map(|_| ());
+        }
+        Due::Vouch { who: Who::User(room, _), session } => {
+            let vouch = |view: &View| vouch(view, &context.keys, &room, &session, &context.id);
+            return context.change(vouch).await.map(|_| ());
+        }
+        Due::Doubtful { who: Who::Plain(_), .. } | Due::Vouch { who: Who::Plain(_), .. } => return Ok(()),
+        Due::Unheard { who: Who::Plain(stream), session, modified } => {
+            if context.mirror.read(|view| counts_for(view, &context.id, &stream)) {
+                return streams::end_unheard(context, &stream, modified).await;
+            }
+            // If that becomes our task, it begins with a whole time-out.
+            context.presence().heard(&Who::Plain(stream), &session, now());
+            return Ok(());
+        }
+        Due::Expiring { who: Who::User(room, _), session, within } => {
+            let command = Command::Expiring(room, session.clone(), within);
+            context.connections.tell_holder(&session, command).await;
+            return Ok(());
+        }
+        // A plain client's session outlives its token: that gates new sessions only.
+        Due::Expiring { who: Who::Plain(_), .. } | Due::Expired { who: Who::Plain(_), .. } => return Ok(()),
+        Due::Unheard { who: Who::User(room, _), session, modified } => {
+            (room, session, Leaving::Unheard { seen: modified })
+        }
+        Due::Expired { who: Who::User(room, _), session, .. } => {
+            (room, session, Leaving::Revoked(waystation_proto::ErrorCode::TokenExpired))
+        }
+    };
+    let left = context.change(|view| leave(view, &context.keys, &room, &session, leaving, unix_ms())).await?;
+    streams::ended(context, left.0.streams);
+    Ok(())
+}
