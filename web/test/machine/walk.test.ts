@@ -163,3 +163,12 @@ test("nothing is hoped for from a node that has left the list", () => {
     "ended allFailed",
   );
 });
+
+test("a node that took the session and never came up is not blamed for it by its own answer", () => {
+  // PUB-2
+  const walker = new Walker(300_000);
+  walker.tell({ kind: "nodes", nodes: [node("a")] }, 0);
+  walker.shared.evidence.node("a", 20);
+  expect(walker.wait()).toEqual({ now: 2_000, said: ["hang 1", "tried 1 timed out"] });
+  expect(walker.walk.trace().entries().map(({ outcome }) => outcome)).toEqual(["void"]);
+});
