@@ -92,7 +92,7 @@ export class WaystationClient extends Emitter<ClientEvents> implements Client {
     const handle = new PublisherHandle(key, tracks, options, () => {
       if (publishers.get(name)?.handle === handle) this.#shell.post({ kind: "stopPublishing", key });
     });
-    publishers.set(name, { handle, used: undefined });
+    publishers.set(name, { handle });
     this.#shell.post({ kind: "publish", key });
     return handle;
   }
@@ -111,7 +111,7 @@ export class WaystationClient extends Emitter<ClientEvents> implements Client {
     const handle = new PlayerHandle(key, options, () => {
       if (players.get(name)?.handle === handle) this.#shell.post({ kind: "stopPlaying", key });
     });
-    players.set(name, { handle, used: undefined });
+    players.set(name, { handle });
     this.#shell.post({ kind: "play", key });
     return handle;
   }

@@ -11,6 +11,7 @@ import { NOT_PLAYED, playerState } from "./state";
 export class PlayerHandle extends Emitter<PlayerEvents> implements Player {
   readonly inlet: Inlet;
   #state: PlayerState = NOT_PLAYED;
+  #idle = false;
   #quality: Quality | null = null;
 
   constructor(readonly key: StreamKey, options: PlayOptions, private readonly asksToStop: () => void) {
@@ -35,7 +36,7 @@ export class PlayerHandle extends Emitter<PlayerEvents> implements Player {
   }
 
   get idle(): boolean {
-    return this.#state.idle;
+    return this.#idle;
   }
 
   get quality(): Quality | null {
@@ -48,14 +49,19 @@ export class PlayerHandle extends Emitter<PlayerEvents> implements Player {
 
   /** The machine tells a state. */
   tellState(update: PlayerStateUpdate): void {
-    const { idle } = this.#state;
     this.#state = playerState(update, this.#state);
     if (this.#state.number === 0) {
       this.#quality = null;
       this.inlet.end();
     }
     this.emit("state", this.#state);
-    if (this.#state.idle !== idle) this.emit("idle", { idle: this.#state.idle });
+  }
+
+  /** Whether the session in use is idle. */
+  tellIdle(idle: boolean): void {
+    if (idle === this.#idle) return;
+    this.#idle = idle;
+    this.emit("idle", { idle });
   }
 
   tellAttempt(event: AttemptEvent): void {

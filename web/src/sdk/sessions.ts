@@ -87,12 +87,14 @@ export class Sessions {
       case "welcome":
         return this.input({ kind: "eventsUp", node, life: report.life });
       case "session": {
-        const attempt = this.#named(node, report.session);
-        if (attempt !== undefined) this.input({ kind: "phase", attempt, phase: report.phase, claim: report.claim });
-        return;
+        const session = this.#named(node, report.session);
+        if (session === undefined) return;
+        session.phase = report.phase;
+        const { attempt } = session.dial;
+        return this.input({ kind: "phase", attempt, phase: report.phase, claim: report.claim });
       }
       case "closed": {
-        const attempt = this.#named(node, report.session);
+        const attempt = this.#named(node, report.session)?.dial.attempt;
         const fenced = report.code === ErrorCode.StreamTaken;
         const failure = fenced ? { kind: "higherClaim" } as const : { kind: "closed", detail: report.reason } as const;
         if (attempt !== undefined) this.input({ kind: "failed", attempt, failure });
@@ -104,10 +106,10 @@ export class Sessions {
     }
   }
 
-  /** The attempt behind a session's name at a node. */
-  #named(node: NodeRef, name: string): AttemptId | undefined {
-    for (const [attempt, session] of this.#open) {
-      if (session.name === name && lifeOf(session.dial.node.node) === lifeOf(node)) return attempt;
+  /** The session behind a name at a node. */
+  #named(node: NodeRef, name: string): Session | undefined {
+    for (const session of this.#open.values()) {
+      if (session.name === name && lifeOf(session.dial.node.node) === lifeOf(node)) return session;
     }
     return undefined;
   }

@@ -4,7 +4,7 @@
  * Invariant: inputs are handled one by one and whole, also those that an app's listener causes; after `stop` none is.
  */
 
-import type { AttemptEvent, Connection, GapEvent, NodeInfo, Quality } from "./api";
+import type { Connection, NodeInfo } from "./api";
 import { now, type Timers } from "./clock";
 import { Client } from "./machine/client";
 import type { Event } from "./machine/event";
@@ -12,13 +12,14 @@ import { type Action, type StreamKey, streamKeyText } from "./machine/ids";
 import type { Input, Output, Settings } from "./machine/io";
 import type { Instant } from "./machine/time";
 import type { AttemptId } from "./machine/trial";
+import type { Session } from "./media/session";
 import type { PlayerHandle } from "./player";
 import type { PublisherHandle } from "./publisher";
 import type { RoomHandle } from "./room";
 import { Control } from "./rpc/control";
 import { Sessions } from "./sessions";
 import { attemptEvent } from "./state";
-import { Watch } from "./watch";
+import { type Used, Watch } from "./watch";
 
 /** What the client tells its app besides. */
 export interface Told {
@@ -29,7 +30,7 @@ export interface Told {
 /** A publisher or player, with the session that carries its media. */
 interface Stream<Handle> {
   readonly handle: Handle;
-  used: AttemptId | undefined;
+  used?: Session;
 }
 
 /** Everything that moves. */
@@ -70,6 +71,7 @@ export class Shell {
       this.#notice(next);
       this.#machine.handle(next, now());
       for (let output = this.#machine.pollOutput(); output !== undefined; output = this.#machine.pollOutput()) this.#act(output);
+      if (next.kind === "phase") this.#tellIdle(next.attempt);
     }
     this.#phase = "waiting";
     this.#wait();
@@ -160,18 +162,19 @@ export class Shell {
       case "publish": {
         const publisher = this.#publisher(key);
         if (publisher === undefined) return;
-        const before = publisher.used === undefined ? undefined : this.#sessions.get(publisher.used);
-        publisher.used = attempt;
+        const before = publisher.used;
+        publisher.used = session;
         publisher.handle.outlet.use(attempt);
-        if (before === undefined || before.heardAt === undefined || before === session) return;
+        if (before?.heardAt === undefined || before === session) return;
         const ms = Math.round(now() - before.heardAt);
         return publisher.handle.tellGap({ ms, kinds: {}, before: before.dial.node.node, after: session.dial.node.node });
       }
       case "play": {
         const player = this.#player(key);
         if (player === undefined) return;
-        player.used = attempt;
-        return player.handle.inlet.use(session);
+        player.used = session;
+        player.handle.inlet.use(session);
+        return this.#tellIdle(attempt);
       }
     }
   }
@@ -183,16 +186,19 @@ export class Shell {
     if (dial?.action === "play") this.#player(dial.key)?.handle.inlet.leave(attempt);
   }
 
-  *#used(): Iterable<{ session: NonNullable<ReturnType<Sessions["get"]>>; gap(): GapEvent | undefined; tellGap(gap: GapEvent): void; tellQuality(quality: Quality): void }> {
-    for (const { handle, used } of [...this.publishers.values(), ...this.players.values()]) {
-      const session = used === undefined ? undefined : this.#sessions.get(used);
-      if (session === undefined) continue;
-      yield {
-        session,
-        gap: () => ("inlet" in handle ? handle.inlet.look() : undefined),
-        tellGap: (gap) => handle.tellGap(gap),
-        tellQuality: (quality) => handle.tellQuality(quality),
-      };
+  /** Tells a player that its session is idle, or is not any more. */
+  #tellIdle(attempt: AttemptId): void {
+    const session = this.#sessions.get(attempt);
+    const player = session?.dial.action === "play" ? this.#player(session.dial.key) : undefined;
+    if (session !== undefined && player?.used === session) player.handle.tellIdle(session.phase === "idle");
+  }
+
+  *#used(): Iterable<Used> {
+    for (const { handle, used: session } of [...this.publishers.values(), ...this.players.values()]) {
+      // One that was hung up is remembered for its end, and not looked at.
+      if (session === undefined || this.#sessions.get(session.dial.attempt) !== session) continue;
+      const gap = () => ("inlet" in handle ? handle.inlet.look() : undefined);
+      yield { session, gap, tellGap: (found) => handle.tellGap(found), tellQuality: (found) => handle.tellQuality(found) };
     }
   }
 
@@ -215,9 +221,8 @@ export class Shell {
         return player?.handle.tellState(event);
       }
       case "attempt": {
-        const tried: AttemptEvent = attemptEvent(event);
         const of = event.action === "publish" ? this.#publisher(event.key) : this.#player(event.key);
-        return of?.handle.tellAttempt(tried);
+        return of?.handle.tellAttempt(attemptEvent(event));
       }
       // Gaps are measured here, and not by the machines.
       case "gap":

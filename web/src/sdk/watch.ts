@@ -6,8 +6,7 @@
  */
 
 import type { GapEvent, Quality } from "./api";
-import type { Timers } from "./clock";
-import { now } from "./clock";
+import { now, type Timers } from "./clock";
 import type { AttemptId } from "./machine/trial";
 import type { Digest } from "./media/digest";
 import { quality, QUALITY_EVERY_MS } from "./media/quality";
@@ -19,11 +18,20 @@ const LOOK_EVERY_MS = 20;
 /** From one look at the statistics to the next: Chromium's are as old as this anyway. */
 const STATS_EVERY_MS = 60;
 
+/** The session that carries the media of a publisher or player. */
+export interface Used {
+  readonly session: Session;
+  /** The gap that has just ended, if one has. */
+  gap(): GapEvent | undefined;
+  tellGap(gap: GapEvent): void;
+  tellQuality(quality: Quality): void;
+}
+
 /** What is looked at. */
 export interface Watched {
   sessions(): Iterable<Session>;
-  /** The session that carries the media of a publisher or player, for each. */
-  used(): Iterable<{ readonly session: Session; gap(): GapEvent | undefined; tellGap(gap: GapEvent): void; tellQuality(quality: Quality): void }>;
+  /** For each publisher and player that has one. */
+  used(): Iterable<Used>;
 }
 
 /** Looks while there are sessions. */
@@ -32,7 +40,7 @@ export class Watch {
   #statsAt = -Infinity;
   #qualityAt = -Infinity;
   /** What the statistics said at the last quality event. */
-  #digests = new Map<AttemptId, Digest>();
+  #judged = new Map<AttemptId, { readonly digest: Digest; readonly idle: boolean }>();
 
   constructor(private readonly timers: Timers, private readonly watched: Watched) {}
 
@@ -44,7 +52,7 @@ export class Watch {
   stop(): void {
     this.#cancel?.();
     this.#cancel = undefined;
-    this.#digests.clear();
+    this.#judged.clear();
   }
 
   #schedule(): void {
@@ -73,15 +81,17 @@ export class Watch {
   }
 
   #judge(): void {
-    const before = this.#digests;
-    this.#digests = new Map();
+    const before = this.#judged;
+    this.#judged = new Map();
     for (const { session, tellQuality } of this.watched.used()) {
       const { attempt, node } = session.dial;
-      const after = session.digest;
-      if (after === undefined) continue;
-      this.#digests.set(attempt, after);
-      const earlier = before.get(attempt);
-      if (earlier !== undefined) tellQuality(quality(earlier, after, node.node));
+      const { first, last } = session.digests ?? {};
+      if (first === undefined || last === undefined) continue;
+      const idle = session.phase === "idle";
+      this.#judged.set(attempt, { digest: last, idle });
+      const earlier = before.get(attempt) ?? { digest: first, idle };
+      // A session that has just come has nothing to compare.
+      if (earlier.digest !== last) tellQuality(quality(earlier.digest, last, node.node, earlier.idle || idle));
     }
   }
 }

@@ -4,71 +4,83 @@
  */
 
 import type { GapEvent, Kind, NodeRef } from "../api";
-import type { Instant } from "../machine/time";
+import type { Duration, Instant } from "../machine/time";
 
 /** A stop this long is a gap. */
-export const GAP_MS = 100;
+export const GAP_MS: Duration = 100;
 
-/** A kind that was last seen longer ago than this, before the change of node, did not flow: it is not waited for. */
-const FLOWED_MS = 1_000;
+/** A kind that had stopped this much earlier than the others did not flow: its return is not waited for. */
+const FLOWED_MS: Duration = 1_000;
 
-/** How long the first kind that came from another node waits for the others. */
-const OTHERS_MS = 2_000;
+/** How long the first kind that is back waits for the others. */
+const OTHERS_MS: Duration = 2_000;
 
 interface Seen {
-  at: Instant;
-  node: NodeRef;
+  readonly at: Instant;
+  readonly node: NodeRef;
 }
 
-/** A change of node that some kinds have made. */
-interface Change {
+/** A stop whose end some kinds have seen. */
+interface Stop {
   readonly before: NodeRef;
   readonly after: NodeRef;
-  /** When the first kind made it. */
-  readonly since: Instant;
-  readonly kinds: Map<Kind, number>;
+  /** When the first kind was back. */
+  readonly backAt: Instant;
+  readonly kinds: Map<Kind, Duration>;
   readonly awaited: Set<Kind>;
 }
 
 /** Watches the media of one player. */
 export class GapMeter {
   readonly #seen = new Map<Kind, Seen>();
-  #change: Change | undefined;
+  #stop: Stop | undefined;
+  #blindSince: Instant | undefined;
 
-  /** Media of that kind, from that node, came at that time. Tells of the gap that it ended. */
+  /**
+   * Media of that kind, from that node, came at that time. Tells of the gap that this ended: every kind had stopped for
+   * more than `GAP_MS`, or, however short, the node is another one.
+   */
   media(kind: Kind, node: NodeRef, at: Instant): GapEvent | undefined {
     const last = this.#seen.get(kind);
     if (last !== undefined && at <= last.at) return undefined;
-    const newest = Math.max(...[...this.#seen.values()].map((seen) => seen.at));
-    const standing = this.#seen.size > 0 && at - newest > GAP_MS;
+    const newest = this.#newest();
+    if (newest !== undefined && this.#ends(newest, node, at)) this.#stop = this.#ended(newest, node, at);
     this.#seen.set(kind, { at, node });
-    if (last !== undefined && last.node !== node) return this.#changed(kind, last, node, at, newest);
-    if (this.#change !== undefined || !standing) return undefined;
-    // Everything stood still, at the same node.
-    return { ms: at - newest, kinds: last === undefined ? {} : { [kind]: at - last.at }, before: node, after: node };
+    if (this.#stop?.awaited.delete(kind) !== true) return undefined;
+    this.#stop.kinds.set(kind, at - (last?.at ?? at));
+    return this.#stop.awaited.size === 0 ? this.#whole() : undefined;
   }
 
-  #changed(kind: Kind, last: Seen, node: NodeRef, at: Instant, newest: Instant): GapEvent | undefined {
-    if (this.#change?.after !== node) {
-      const flowed = [...this.#seen].filter(([, seen]) => seen.node !== node && newest - seen.at < FLOWED_MS);
-      const awaited = new Set(flowed.map(([other]) => other));
-      this.#change = { before: last.node, after: node, since: at, kinds: new Map(), awaited };
-    }
-    this.#change.kinds.set(kind, at - last.at);
-    this.#change.awaited.delete(kind);
-    return this.#change.awaited.size === 0 ? this.#whole() : undefined;
+  /** Nobody has looked for a while: what came until now may not have been seen, so a stop at the same node is none. */
+  blind(now: Instant): void {
+    this.#blindSince = now;
   }
 
-  /** Time goes by. Tells of a change of node whose other kinds do not come. */
+  /** Time goes by. Tells of a gap after which some kinds do not come back. */
   tick(now: Instant): GapEvent | undefined {
-    return this.#change !== undefined && now - this.#change.since > OTHERS_MS ? this.#whole() : undefined;
+    return this.#stop !== undefined && now - this.#stop.backAt > OTHERS_MS ? this.#whole() : undefined;
+  }
+
+  #newest(): Seen | undefined {
+    return [...this.#seen.values()].reduce<Seen | undefined>((a, b) => (a === undefined || b.at > a.at ? b : a), undefined);
+  }
+
+  /** Whether media that comes now ends a stop that nothing has ended yet. */
+  #ends(newest: Seen, node: NodeRef, at: Instant): boolean {
+    if (newest.node !== node) return this.#stop?.after !== node;
+    const since = Math.max(newest.at, this.#blindSince ?? newest.at);
+    return this.#stop === undefined && at - since > GAP_MS;
+  }
+
+  #ended(newest: Seen, after: NodeRef, backAt: Instant): Stop {
+    const flowed = [...this.#seen].filter(([, { at }]) => newest.at - at < FLOWED_MS);
+    return { before: newest.node, after, backAt, kinds: new Map(), awaited: new Set(flowed.map(([kind]) => kind)) };
   }
 
   #whole(): GapEvent | undefined {
-    const change = this.#change;
-    this.#change = undefined;
-    if (change === undefined) return undefined;
-    const { before, after, kinds } = change;
-    return { ms: Math.max(...kinds.values()), kinds: Object.fromEntries(kinds), before, after };
+    const stop = this.#stop;
+    this.#stop = undefined;
+    if (stop === undefined || stop.kinds.size === 0) return undefined;
+    return { ms: Math.max(...stop.kinds.values()), kinds: Object.fromEntries(stop.kinds), before: stop.before, after: stop.after };
   }
 }

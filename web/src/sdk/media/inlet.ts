@@ -7,14 +7,19 @@
 
 import type { GapEvent, NodeRef, PlayOptions } from "../api";
 import { now } from "../clock";
+import type { Duration, Instant } from "../machine/time";
 import type { AttemptId } from "../machine/trial";
 import { GapMeter } from "./gap";
 import type { Session } from "./session";
+
+/** After so long without a look, what came in between may not have been seen. */
+const BLIND_MS: Duration = 80;
 
 /** A player's end of its sessions. */
 export class Inlet {
   readonly media = new MediaStream();
   readonly #meter = new GapMeter();
+  #lookedAt: Instant = -Infinity;
   #used: Session | undefined;
 
   constructor(private readonly options: PlayOptions) {}
@@ -39,12 +44,15 @@ export class Inlet {
     const session = this.#used;
     if (session === undefined) return undefined;
     const node: NodeRef = session.dial.node.node;
+    const at = now();
+    if (at - this.#lookedAt > BLIND_MS) this.#meter.blind(at);
+    this.#lookedAt = at;
     for (const kind of ["video", "audio"] as const) {
-      const at = session.lastMedia(kind);
-      const gap = at === undefined ? undefined : this.#meter.media(kind, node, at);
+      const last = session.lastMedia(kind);
+      const gap = last === undefined ? undefined : this.#meter.media(kind, node, last);
       if (gap !== undefined) return gap;
     }
-    return this.#meter.tick(now());
+    return this.#meter.tick(at);
   }
 
   /** A session has ended. Its last frame stays until another session is used. */

@@ -30,8 +30,8 @@ export function level({ alive, rttMs, loss, freezeMs }: Signs): QualityLevel {
   return Math.max(grade(rttMs ?? 0, RTT_MS), grade(loss ?? 0, LOSS), grade(freezeMs, FREEZE_MS)) as QualityLevel;
 }
 
-/** What is said of a session between two digests of it. */
-export function quality(before: Digest, after: Digest, node: NodeRef): Quality {
+/** What is said of a session between two digests of it. A picture that stood still because the stream is muted is no fault. */
+export function quality(before: Digest, after: Digest, node: NodeRef, muted: boolean): Quality {
   const seconds = Math.max(1, after.at - before.at) / 1_000;
   const flows = [...after.flows].map(([kind, flow]) => ({ kind, flow, was: before.flows.get(kind) }));
   const grown = (of: (flow: Flow) => number) =>
@@ -42,7 +42,8 @@ export function quality(before: Digest, after: Digest, node: NodeRef): Quality {
     alive: after.received > before.received,
     rttMs: after.rttMs,
     loss: lossOf(flows.map(({ flow }) => flow), grown((flow) => flow.lost), grown((flow) => flow.packets)),
-    freezeMs: Math.round(grown((flow) => flow.freezeMs)),
+    // The browser counts a freeze at its end, also what of it was before these 3 s.
+    freezeMs: muted ? 0 : Math.round(Math.min(seconds * 1_000, grown((flow) => flow.freezeMs))),
   };
   const found = level(signs);
   return {

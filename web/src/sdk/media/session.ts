@@ -7,6 +7,7 @@
 import type { Kind } from "../api";
 import { instantOf, now } from "../clock";
 import type { Action, Node, StreamKey } from "../machine/ids";
+import type { Phase } from "../machine/io";
 import type { Instant } from "../machine/time";
 import type { AttemptId, Failure } from "../machine/trial";
 import { end, open } from "../node/http";
@@ -47,7 +48,10 @@ export class Session {
   readonly peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   /** When something was heard last. */
   heardAt: Instant | undefined;
+  /** What the node last said of it. */
+  phase: Phase | undefined;
   #stage: Stage = { kind: "opening" };
+  #first: Digest | undefined;
   #last: Digest | undefined;
   #looking = false;
   /** Whatever is said to others and still awaited: the POST and the DELETE. */
@@ -68,9 +72,9 @@ export class Session {
     return this.#stage.kind === "open" ? this.#stage.session : undefined;
   }
 
-  /** What the browser last said of it. */
-  get digest(): Digest | undefined {
-    return this.#last;
+  /** What the browser first said of it, and last. */
+  get digests(): { readonly first: Digest; readonly last: Digest } | undefined {
+    return this.#first === undefined || this.#last === undefined ? undefined : { first: this.#first, last: this.#last };
   }
 
   #connectionChanged(): void {
@@ -123,6 +127,7 @@ export class Session {
 
   #saw(seen: Digest): void {
     const before = this.#last;
+    this.#first ??= seen;
     this.#last = seen;
     if (before !== undefined && seen.received <= before.received) return;
     // Something came between the two looks; the browser may know more exactly when.
