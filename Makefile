@@ -12,7 +12,7 @@ WAYSTATION := $(or $(CARGO_TARGET_DIR),target)/release/waystation
 TEST_PACKAGES := chromium ffmpeg iproute2 prometheus python3-venv
 AIORTC := aiortc==1.16.0
 
-.PHONY: run build web test lint bench test-tools clean
+.PHONY: run build web test lint docs bench test-tools clean
 
 run: build web
 	$(WAYSTATION) dev --port $(PORT) --relays $(RELAYS) --page web/dist
@@ -58,6 +58,10 @@ lint: target/.c-compiler web/node_modules/.package-lock.json
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run --silent lint
+
+# docs/protocol.md, from its template and the protos.
+docs: web/node_modules/.package-lock.json
+	cd web && npm run --silent docs
 
 bench: build
 	cargo bench --locked --bench forward
