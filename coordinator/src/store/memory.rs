@@ -165,12 +165,7 @@ mod tests {
     use futures_util::StreamExt as _;
 
     use super::MemoryStore;
-    use crate::store::{Store as _, Transaction, WatchError, Write, conformance};
-
-    #[tokio::test(start_paused = true)]
-    async fn it_does_what_a_store_must() {
-        conformance::run(|| Box::pin(async { MemoryStore::new() })).await;
-    }
+    use crate::store::{Store as _, Transaction, WatchError, Write};
 
     #[tokio::test]
     async fn a_watch_from_before_the_log_is_told_to_list_again() {

@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    Batch, Change, Compare, Entry, LeaseId, Listing, MAX_TRANSACTION, Outcome, StoreError, Transaction,
-    WatchError, Write,
+    Batch, Change, Compare, Entry, LeaseId, Listing, Outcome, StoreError, Transaction, WatchError, Write,
 };
 
 /// Revisions that a watch can go back.
@@ -66,13 +65,8 @@ impl Core {
     }
 
     pub(super) fn commit(&mut self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        transaction.check()?;
         let Transaction { compares, writes } = transaction;
-        if compares.len() > MAX_TRANSACTION || writes.len() > MAX_TRANSACTION {
-            return Err(StoreError::BadTransaction("it has more than 100 compares or writes"));
-        }
-        if writes.iter().map(Write::key).collect::<BTreeSet<_>>().len() != writes.len() {
-            return Err(StoreError::BadTransaction("it writes a key twice"));
-        }
         let leases = writes.iter().filter_map(|write| match write {
             Write::Put { lease, .. } => *lease,
             Write::Delete(_) => None,

@@ -6,16 +6,18 @@
 //! Invariant: whoever wrote knows the revision of the write; whoever watches sees every revision once and in order,
 //! or is told to list again.
 
-#[cfg(test)]
-pub mod conformance;
+mod etcd;
+mod grouped;
 mod memory;
 mod memory_core;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use thiserror::Error;
 
+pub use etcd::{EtcdConfig, EtcdConfigError, EtcdStore, EtcdTls, EtcdUser};
+pub use grouped::Grouped;
 pub use memory::MemoryStore;
 
 /// Most compares, and most writes, in one transaction. etcd takes 128.
@@ -133,6 +135,22 @@ pub struct Transaction {
     pub writes: Vec<Write>,
 }
 
+impl Transaction {
+    /// Whether any store may take it.
+    ///
+    /// # Errors
+    /// [`StoreError::BadTransaction`]
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.compares.len() > MAX_TRANSACTION || self.writes.len() > MAX_TRANSACTION {
+            return Err(StoreError::BadTransaction("it has more than 100 compares or writes"));
+        }
+        if self.writes.iter().map(Write::key).collect::<BTreeSet<_>>().len() != self.writes.len() {
+            return Err(StoreError::BadTransaction("it writes a key twice"));
+        }
+        Ok(())
+    }
+}
+
 /// What became of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -170,7 +188,7 @@ pub enum StoreError {
     /// The lease is not known, or ran out.
     #[error("lease {} is not known; grant a new one", .0.0)]
     LeaseGone(LeaseId),
-    /// More than [`MAX_TRANSACTION`] compares or writes, or a key written twice.
+    /// More than [`MAX_TRANSACTION`] compares or writes, a key written twice, or more than the store holds.
     #[error("the transaction cannot be taken: {0}")]
     BadTransaction(&'static str),
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::BoxFuture};
 
-use super::{Change, Compare, Outcome, Store, StoreError, Transaction, Write};
+use waystation_coordinator::store::{
+    Change, Compare, MAX_TRANSACTION, Outcome, Store, StoreError, Transaction, Write,
+};
 
 fn put(key: &str, value: &str) -> Write {
     Write::put(key.into(), value.into())
@@ -86,7 +88,7 @@ async fn a_transaction_is_done_whole_or_not_at_all(store: &impl Store) {
 }
 
 async fn a_transaction_that_cannot_be_taken_is_refused(store: &impl Store) {
-    let many = (0..=super::MAX_TRANSACTION).map(|n| put(&n.to_string(), "")).collect();
+    let many = (0..=MAX_TRANSACTION).map(|n| put(&n.to_string(), "")).collect();
     for writes in [many, vec![put("a", "1"), put("a", "2")]] {
         let refused = store.commit(transaction(vec![], writes)).await;
         assert!(matches!(refused, Err(StoreError::BadTransaction(_))), "{refused:?}");
