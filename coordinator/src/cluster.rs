@@ -9,13 +9,15 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use waystation_proto::{
-    ErrorCode, Node, Refusal, StreamKey,
+    ErrorCode, Node, Refusal, RoomId, StreamKey,
+    token::UserToken,
     v1::{self, cluster_service_server::ClusterService},
 };
 
 use crate::{
+    admin::bearer,
     context::{Context, leaving, unix_s},
-    mirror::View,
+    mirror::{Room, View},
 };
 
 /// Entries in a page, if nothing else is asked for.
@@ -39,18 +41,14 @@ impl Cluster {
         Self(context)
     }
 
-    fn may_observe(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let bearer = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
-            let message = "no token; send \"authorization: Bearer USER_TOKEN\"";
-            return Err(Refusal::new(ErrorCode::TokenRefused, message).into());
-        };
-        let token = self.0.user_tokens.check(token, unix_s())?;
+    /// The caller's token: of rooms and streams, it shows those that it names.
+    fn observer(&self, metadata: &MetadataMap) -> Result<UserToken, Status> {
+        let token = self.0.user_tokens.check(bearer(metadata)?, unix_s())?;
         if !token.observe {
             let message = "the token does not allow observing the cluster";
             return Err(Refusal::new(ErrorCode::TokenRefused, message).into());
         }
-        Ok(())
+        Ok(token)
     }
 }
 
@@ -83,8 +81,12 @@ fn nodes(context: &Context) -> Vec<v1::Node> {
     nodes.iter().map(Into::into).collect()
 }
 
-fn rooms(view: &View) -> impl Iterator<Item = (String, v1::Room)> {
-    view.rooms().iter().map(|(id, room)| {
+fn shown<'a>(view: &'a View, observer: &'a UserToken) -> impl Iterator<Item = (&'a RoomId, &'a Room)> {
+    view.rooms().iter().filter(|(id, _)| observer.shows_room(id))
+}
+
+fn rooms<'a>(view: &'a View, observer: &'a UserToken) -> impl Iterator<Item = (String, v1::Room)> {
+    shown(view, observer).map(|(id, room)| {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let wire = v1::Room {
             room: id.to_string(),
@@ -96,8 +98,8 @@ fn rooms(view: &View) -> impl Iterator<Item = (String, v1::Room)> {
 }
 
 /// Keys are "room stream": a space is lower than all that ids hold, so rooms keep their order.
-fn streams(view: &View) -> impl Iterator<Item = (String, v1::Stream)> {
-    view.rooms().iter().flat_map(|(id, room)| {
+fn streams<'a>(view: &'a View, observer: &'a UserToken) -> impl Iterator<Item = (String, v1::Stream)> {
+    shown(view, observer).flat_map(|(id, room)| {
         room.streams.iter().map(move |(stream, held)| {
             let key = StreamKey { room: id.clone(), stream: stream.clone() };
             let entry = &held.value;
@@ -119,15 +121,15 @@ impl ClusterService for Cluster {
     type WatchClusterStream = ReceiverStream<Result<v1::WatchClusterResponse, Status>>;
 
     async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
-        self.may_observe(request.metadata())?;
+        self.observer(request.metadata())?;
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes(&self.0) }))
     }
 
     async fn list_rooms(&self, request: Request<v1::ListRoomsRequest>) -> Answer<v1::ListRoomsResponse> {
-        self.may_observe(request.metadata())?;
+        let observer = self.observer(request.metadata())?;
         let v1::ListRoomsRequest { page_size: size, page_token } = request.into_inner();
         let (rooms, next_page_token) =
-            self.0.mirror.read(|view| page(rooms(view), &page_token, page_size(size)));
+            self.0.mirror.read(|view| page(rooms(view, &observer), &page_token, page_size(size)));
         Ok(Response::new(v1::ListRoomsResponse { rooms, next_page_token }))
     }
 
@@ -135,12 +137,12 @@ impl ClusterService for Cluster {
         &self,
         request: Request<v1::ListStreamsRequest>,
     ) -> Answer<v1::ListStreamsResponse> {
-        self.may_observe(request.metadata())?;
+        let observer = self.observer(request.metadata())?;
         let v1::ListStreamsRequest { room, page_size: size, page_token } = request.into_inner();
         let of_room = |stream: &(String, v1::Stream)| {
             room.is_empty() || stream.1.r#ref.as_ref().is_some_and(|key| key.room == room)
         };
-        let read = |view: &View| page(streams(view).filter(of_room), &page_token, page_size(size));
+        let read = |view: &View| page(streams(view, &observer).filter(of_room), &page_token, page_size(size));
         let (streams, next_page_token) = self.0.mirror.read(read);
         Ok(Response::new(v1::ListStreamsResponse { streams, next_page_token }))
     }
@@ -149,14 +151,18 @@ impl ClusterService for Cluster {
         &self,
         request: Request<v1::WatchClusterRequest>,
     ) -> Answer<Self::WatchClusterStream> {
-        self.may_observe(request.metadata())?;
+        let observer = self.observer(request.metadata())?;
         let (out, views) = mpsc::channel(1);
-        tokio::spawn(watch(Arc::clone(&self.0), out));
+        tokio::spawn(watch(Arc::clone(&self.0), observer, out));
         Ok(Response::new(ReceiverStream::new(views)))
     }
 }
 
-async fn watch(context: Arc<Context>, out: mpsc::Sender<Result<v1::WatchClusterResponse, Status>>) {
+async fn watch(
+    context: Arc<Context>,
+    observer: UserToken,
+    out: mpsc::Sender<Result<v1::WatchClusterResponse, Status>>,
+) {
     let mut changes = context.mirror.changes();
     let mut serving = context.serving();
     loop {
@@ -164,8 +170,8 @@ async fn watch(context: Arc<Context>, out: mpsc::Sender<Result<v1::WatchClusterR
         let revision = context.mirror.revision();
         let view = context.mirror.read(|view| v1::WatchClusterResponse {
             nodes: Vec::new(),
-            rooms: page(rooms(view), "", MAX_PAGE).0,
-            streams: page(streams(view), "", MAX_PAGE).0,
+            rooms: page(rooms(view, &observer), "", MAX_PAGE).0,
+            streams: page(streams(view, &observer), "", MAX_PAGE).0,
             revision: Some(revision),
         });
         let view = v1::WatchClusterResponse { nodes: nodes(&context), ..view };

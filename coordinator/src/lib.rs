@@ -4,6 +4,7 @@
 //! ([`context`]). Nothing relies on the store being in this process, and nothing that media needs waits for it.
 //! This crate knows no WebRTC.
 
+mod admin;
 mod cluster;
 mod config;
 mod context;

@@ -24,12 +24,13 @@ use tower_http::{
 use waystation_proto::{
     CODE_METADATA, FILE_DESCRIPTOR_SET,
     v1::{
-        cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
+        admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
         room_service_server::RoomServiceServer,
     },
 };
 
 use crate::{
+    admin::Admin,
     cluster::Cluster,
     config::{Config, MIN_SECRET_BYTES},
     context::{Context, Parts, STORE_WITHIN, Serving, now, unix_ms},
@@ -280,6 +281,7 @@ async fn router(context: &Arc<Context>, page: Option<&Path>) -> Result<Router, S
     health.set_serving::<RoomServiceServer<Rooms>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
     health.set_serving::<ClusterServiceServer<Cluster>>().await;
+    health.set_serving::<AdminServiceServer<Admin>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -291,6 +293,7 @@ async fn router(context: &Arc<Context>, page: Option<&Path>) -> Result<Router, S
     let grpc = Routes::new(rooms.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(nodes.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(cluster)
+        .add_service(AdminServiceServer::new(Admin::new(Arc::clone(context))))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

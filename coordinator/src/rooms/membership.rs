@@ -6,6 +6,7 @@ use waystation_proto::{ErrorCode, Refusal, RoomId, SessionId, StreamKey, UserId}
 
 use super::login::{Attempt, Decision, decide};
 use crate::{
+    admin,
     context::Plan,
     keys::{Key, Keys, RevokedEntry, Rights, UserEntry, encode},
     mirror::{Held, Standing, View},
@@ -71,6 +72,9 @@ pub fn enter(
         return refused(Refusal::new(code, code.text()));
     }
     let user = &attempt.token.user;
+    if let Some(refusal) = admin::refusal(view, room, user, now_ms) {
+        return refused(refusal);
+    }
     let users = view.room(room).map(|room| &room.users);
     let held = users.and_then(|users| users.get(user));
     if held.is_none() && users.is_some_and(|users| users.len() >= most) {
@@ -78,7 +82,11 @@ pub fn enter(
         return refused(Refusal::new(ErrorCode::RoomFull, message));
     }
     let key = keys.text(&Key::User(room.clone(), user.clone()));
-    let compares = vec![Compare::unchanged(key.clone(), held.map(|held| held.modified))];
+    let kicked = keys.text(&Key::Kicked(room.clone(), user.clone()));
+    let compares = vec![
+        Compare::unchanged(key.clone(), held.map(|held| held.modified)),
+        Compare::unchanged(kicked, view.kicked(room, user).map(|held| held.modified)),
+    ];
     let mut transaction = Transaction { compares, writes: Vec::new() };
     match decide(held.map(|held| &held.value), attempt) {
         Decision::Enter(entry) => {
@@ -200,11 +208,14 @@ pub fn renew(
     Plan::Write(Transaction { compares, writes: vec![Write::put(key, encode(&entry))] }, Ok(()))
 }
 
-/// Revocations whose tokens have all expired.
+/// Revocations and kicks whose tokens have all expired.
 #[must_use]
 pub fn sweep(view: &View, keys: &Keys, now_ms: u64) -> Plan<()> {
     let over = view.revoked().iter().filter(|(_, entry)| entry.until_ms <= now_ms);
-    let over: BTreeSet<_> = over.map(|(session, _)| keys.text(&Key::Revoked(session.clone()))).collect();
+    let over = over.map(|(session, _)| keys.text(&Key::Revoked(session.clone())));
+    let kicks = view.kicks().filter(|(_, held)| held.value.until_ms <= now_ms);
+    let kicks = kicks.map(|((room, user), _)| keys.text(&Key::Kicked(room.clone(), user.clone())));
+    let over: BTreeSet<_> = over.chain(kicks).collect();
     if over.is_empty() {
         return Plan::Settled(());
     }

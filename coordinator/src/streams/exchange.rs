@@ -11,7 +11,8 @@ use waystation_proto::{
 
 use super::plans::{Grant, Login, claim, no_such_stream, sign};
 use crate::{
-    context::{Context, unix_s},
+    admin,
+    context::{Context, unix_ms, unix_s},
     fault::CallError,
     keys::PLAIN_PREFIX,
     metrics,
@@ -28,6 +29,10 @@ async fn grant(context: &Context, request: &v1::ExchangeRequest) -> Result<Strin
         request.stream.clone().ok_or_else(|| CallError::Malformed("the exchange names no stream".into()))?;
     let stream: StreamKey = stream.try_into()?;
     let token = context.user_tokens.check_for_room(&request.user_token, &stream.room, unix_s())?;
+    let kicked = context.mirror.read(|view| admin::refusal(view, &stream.room, &token.user, unix_ms()));
+    if let Some(refusal) = kicked {
+        return Err(refusal.into());
+    }
     let session = fresh_session();
     let streams = token.streams.as_deref();
     // The relay asks again, or tells its client when to come again: nothing is gained by waiting here.

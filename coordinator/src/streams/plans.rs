@@ -10,7 +10,8 @@ use waystation_proto::{
 
 use super::claims::{Take, take};
 use crate::{
-    context::{Context, Plan, unix_s},
+    admin,
+    context::{Context, Plan, unix_ms, unix_s},
     fault::{CallError, Fault},
     keys::{Key, Keys, encode},
     mirror::View,
@@ -83,12 +84,16 @@ fn take_claim(view: &View, keys: &Keys, stream: &StreamKey, claimant: &Claimant<
         Take::Write(claim) => {
             let key = keys.text(&Key::Claim(stream.clone()));
             let mut compares = vec![Compare::unchanged(key.clone(), held.map(|held| held.modified))];
-            if let Some(seen) = seen {
-                compares.push(Compare::Modified(
-                    keys.text(&Key::User(stream.room.clone(), (*user).clone())),
-                    *seen,
-                ));
-            }
+            compares.push(match seen {
+                Some(seen) => {
+                    Compare::Modified(keys.text(&Key::User(stream.room.clone(), (*user).clone())), *seen)
+                }
+                // A kick of a user without a login shows in this entry alone.
+                None => Compare::unchanged(
+                    keys.text(&Key::Kicked(stream.room.clone(), (*user).clone())),
+                    view.kicked(&stream.room, user).map(|held| held.modified),
+                ),
+            });
             // Another session's publication of it ends for others here; this one's begins with a relay's word.
             let gone = Write::Delete(keys.text(&Key::Stream(stream.clone())));
             let writes = vec![Write::put(key, encode(&claim)), gone];
@@ -107,7 +112,10 @@ pub(super) async fn claim(
 ) -> Result<Claim, CallError> {
     let taking = context.change(|view| {
         let seen = match login {
-            Login::Plain => None,
+            Login::Plain => match admin::refusal(view, &stream.room, user, unix_ms()) {
+                Some(refusal) => return Plan::Settled(Some(Taken::Refused(refusal))),
+                None => None,
+            },
             Login::Of => match view.user(&stream.room, session) {
                 Some((_, held)) => Some(held.modified),
                 None => return Plan::Settled(None),

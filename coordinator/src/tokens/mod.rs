@@ -13,8 +13,7 @@ use thiserror::Error;
 
 pub use keeper::{BeginError, begin, rotate, run};
 pub use node::{NODE_TOKEN_VALID, NodeTokens, REVOKED_FOR};
-pub use ring::Ring;
-pub use rotation::{Phase, Rules};
+pub use rotation::Rules;
 pub(crate) use user::check_right;
 pub use user::{App, AppKey, AppSigner, UserTokens, sign_user_token};
 

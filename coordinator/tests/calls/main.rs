@@ -9,4 +9,5 @@ mod several;
 mod store;
 mod streams;
 mod support;
+mod tokens;
 mod wire;

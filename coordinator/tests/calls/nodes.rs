@@ -118,7 +118,8 @@ async fn a_replaced_login_is_revoked_at_relays_again_at_each_attach() {
 async fn a_coordinator_that_forgot_everything_gathers_what_relays_and_clients_hold() {
     // ROOM-4, PUB-9, PUB-11
     let first = Server::start().await;
-    let relay = Relay::attach(&first, 1).await;
+    let mut relay = Relay::attach(&first, 1).await;
+    let keys = Some(relay.keys().await);
     let mut ann = Client::login(&first, "ann").await;
     let mut bob = Client::login(&first, "bob").await;
     let held = ann.plan_publish("cam").await.unwrap();
@@ -133,7 +134,7 @@ async fn a_coordinator_that_forgot_everything_gathers_what_relays_and_clients_ho
     let begun = Instant::now();
     let second = Server::with(config).await;
 
-    let again = v1::AttachHello { origins: vec![origin], ..hello(1, 1) };
+    let again = v1::AttachHello { origins: vec![origin], keys, ..hello(1, 1) };
     let relay = Relay::attach_with(&second, again).await;
     let claims = vec![v1::HeldClaim {
         stream: "standby".into(),
