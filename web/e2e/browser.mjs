@@ -1,67 +1,161 @@
-// Chromium as a user would use the page: one browser publishes its (fake) camera, another plays it.
-// Usage: node browser.mjs PAGE PUBLISH_NODE PLAY_NODE [SCREENSHOT.png]
-// Prints one JSON object with what the player received; exits 1 with the reason when it did not get there.
+// Chromium as a person would use the console page, told what to do line by line.
+//
+// Usage: node browser.mjs PAGE
+// Each line on standard input is a command, a JSON object; each gets one line on standard output, a JSON object with `did`
+// and what belongs to it, or with `did` and `error`. Commands run one after the other. Each tab is a visitor of its own
+// (cookies, storage, user name) and opens when it is first named; `tab` is "main" unless given. A session is named as on
+// the page: "publish ROOM/STREAM", "play ROOM/STREAM", "room ROOM".
+//
+// {"do":"open","tab","width","height","theme":"light"|"dark"}
+// {"do":"publish","room","stream","picture":"test"|"camera"|"none","sound":"tone"|"microphone"|"none","codec":"VP8"}
+// {"do":"play","room","stream"}
+// {"do":"await","session","state":2,"node","not_node","gaps":1,"within_ms":20000}   every condition given must hold
+// {"do":"state"}                   sessions, rooms and nodes with their data attributes, and the time line's sentences
+// {"do":"measure","session"}       starts to measure a player's picture and tone, afresh
+// {"do":"measured","session","frames":1}   figures, once that many numbered frames came: video_gap_ms, audio_gap_ms,
+//                                  shown_gap_ms (the page's word), numbers, backwards, unreadable ...
+// {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
+// {"do":"kill"|"freeze"|"start","node"}    by the page's button
+// {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
+// {"do":"click","selector"}         anything else
+// {"do":"screenshot","path","full":true}
+// {"do":"quit"}                    so does the end of standard input
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
+import { prepare } from "./measure.mjs";
 
-const [page, publishNode, playNode, screenshot] = process.argv.slice(2);
-if (playNode === undefined) throw new Error("usage: browser.mjs PAGE PUBLISH_NODE PLAY_NODE [SCREENSHOT.png]");
-/** Longest wait for each step. */
+const [page] = process.argv.slice(2);
+if (page === undefined) throw new Error("usage: browser.mjs PAGE");
+/** Longest wait for each step, unless the command says otherwise. */
 const LIMIT_MS = 20_000;
 
-function launch() {
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update",
-      "--disable-sync", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-      "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required",
-    ],
-  });
-}
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--auto-select-desktop-capture-source=Entire screen",
+    "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required",
+  ],
+});
 
-async function open(browser) {
-  const tab = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+/** Pages by the names that commands give them. */
+const tabs = new Map();
+
+async function tabOf({ tab: name = "main", width = 1440, height = 1000, theme = "light" }) {
+  const there = tabs.get(name);
+  if (there !== undefined) return there;
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme });
+  const tab = await context.newPage();
   tab.setDefaultTimeout(LIMIT_MS);
-  tab.on("pageerror", (error) => console.error(`page error: ${error.message}`));
+  tab.on("pageerror", (error) => console.error(`${name}: page error: ${error.stack ?? error.message}`));
+  tab.on("console", (message) => { if (process.env.VERBOSE) console.error(`${name}: ${message.text()}`); });
+  await prepare(tab);
+  tabs.set(name, tab);
   await tab.goto(page);
-  await tab.waitForSelector("#status.good");
+  await tab.waitForSelector('#status[data-watch="watching"]');
   return tab;
 }
 
-async function choose(tab, panel, node) {
-  await tab.waitForFunction(([id, label]) => [...document.querySelectorAll(`#${id} option`)].some((o) => o.textContent === label), [`${panel}-node`, node]);
-  await tab.selectOption(`#${panel}-node`, { label: node });
+const card = (session) => `[data-session="${session}"]`;
+
+/** Chooses an option by its value, or the first whose value begins with it: devices have ids that nobody knows ahead. */
+async function choose(tab, id, word) {
+  const prefix = { camera: "device:", microphone: "device:", none: "" }[word] ?? word;
+  const value = await tab.$eval(`#${id}`, (element, [exact, start]) =>
+    [...element.options].map((option) => option.value).find((each) => each === exact || (start !== "" && each.startsWith(start))), [prefix, prefix]);
+  if (value === undefined) throw new Error(`#${id} offers no ${word}`);
+  await tab.selectOption(`#${id}`, value);
 }
 
-const browsers = await Promise.all([launch(), launch()]);
-try {
-  const [publisher, player] = await Promise.all(browsers.map(open));
-  await choose(publisher, "publish", publishNode);
-  await publisher.click("#publish-start");
-  await publisher.waitForFunction(() => document.querySelector("#publish-note").textContent === "connected");
-  // The stream shows up in the table of whoever watches.
-  await player.waitForFunction(() => document.querySelector("#streams").textContent.includes("lobby/camera"));
-  await choose(player, "play", playNode);
-  await player.click("#play-start");
-  const received = await player.waitForFunction(() => {
-    const box = document.querySelector("#players .player");
-    const seen = box === null ? null : { ...box.dataset };
-    return seen !== null && Number(seen.frames) >= 60 && Number(seen.audio) >= 100 ? seen : null;
-  });
-  const result = await received.jsonValue();
-  if (screenshot !== undefined) await player.screenshot({ path: screenshot });
-  const note = async (tab, id) => (await tab.textContent(id)) ?? "";
-  console.log(JSON.stringify({ ...result, frames: Number(result.frames), audio: Number(result.audio), note: await note(player, "#play-note") }));
-  // Stopping takes the stream out of the room for everybody.
-  await publisher.click("#publish-stop");
-} catch (error) {
-  for (const browser of browsers) {
-    for (const tab of browser.contexts().flatMap((context) => context.pages())) {
-      console.error(await tab.evaluate(() => document.body.innerText).catch(() => "no page"));
-    }
+/** The data attributes of all elements that match. */
+const dataOf = (tab, selector) => tab.$$eval(selector, (elements) => elements.map((element) => ({ ...element.dataset })));
+
+const COMMANDS = {
+  async open(tab) {
+    return { user: await tab.inputValue("#login-user") };
+  },
+  async publish(tab, { room = "lobby", stream = "picture", picture = "test", sound = "tone", codec = "" }) {
+    await tab.fill("#publish-room", room);
+    await tab.fill("#publish-stream", stream);
+    await choose(tab, "publish-picture", picture);
+    await choose(tab, "publish-sound", sound);
+    await tab.selectOption("#publish-codec", codec);
+    await tab.click("#publish-start");
+    const problem = tab.waitForSelector("#publish-note:not([hidden])").then(async (note) => { throw new Error(await note.textContent()); });
+    await Promise.race([tab.waitForSelector(card(`publish ${room}/${stream}`)), problem]);
+    problem.catch(() => undefined);
+  },
+  async play(tab, { room = "lobby", stream = "picture" }) {
+    await tab.click(`[data-play="${room}/${stream}"]`);
+    await tab.waitForSelector(card(`play ${room}/${stream}`));
+  },
+  async await(tab, { session, state, node, not_node: notNode, gaps, within_ms: withinMs = LIMIT_MS }) {
+    const wanted = { selector: card(session), state, node, notNode, gaps };
+    await tab.waitForFunction((want) => {
+      const data = document.querySelector(want.selector)?.dataset;
+      return data !== undefined
+        && (want.state === undefined || data.state === String(want.state))
+        && (want.node === undefined || data.node === want.node)
+        && (want.notNode === undefined || (data.node !== undefined && data.node !== want.notNode))
+        && (want.gaps === undefined || Number(data.gaps ?? 0) >= want.gaps);
+    }, wanted, { timeout: withinMs }).catch(async (error) => {
+      throw new Error(`${error.message.split("\n")[0]}: ${session} is ${JSON.stringify(await dataOf(tab, card(session)))}`);
+    });
+    return { session: (await dataOf(tab, card(session)))[0] };
+  },
+  async state(tab) {
+    const sessions = await tab.$$eval("article[data-session]", (cards) => cards.map((element) => ({
+      ...element.dataset,
+      trace: [...element.querySelectorAll("[data-part=trace] li")].map((trial) => ({ ...trial.dataset, text: trial.title })),
+      problem: element.querySelector("[data-part=problem]:not([hidden])")?.textContent ?? null,
+    })));
+    const timeline = await tab.$$eval("#timeline-list li", (entries) => entries.slice(0, 60).map((entry) => entry.innerText.replace(/\s+/g, " ")));
+    return { sessions, rooms: await dataOf(tab, "#rooms-list > li"), nodes: await dataOf(tab, "#nodes-list > li"), timeline };
+  },
+  async measure(tab, { session }) {
+    await tab.evaluate((name) => window.measure.start(name), session);
+  },
+  async measured(tab, { session, frames = 1 }) {
+    await tab.waitForFunction(([name, least]) => window.measure.read(name).numbers >= least, [session, frames]);
+    const [data] = await dataOf(tab, card(session));
+    const shown = data?.lastGapMs === undefined ? null : Number(data.lastGapMs);
+    return { ...(await tab.evaluate((name) => window.measure.read(name), session)), shown_gap_ms: shown, shown_gaps: Number(data?.gaps ?? 0) };
+  },
+  received: (tab) => tab.evaluate(() => window.measure.received()),
+  kill: (tab, { node }) => tab.click(`#nodes-list [data-node="${node}"] [data-action=kill]`),
+  freeze: (tab, { node }) => tab.click(`#nodes-list [data-node="${node}"] [data-action=freeze]`),
+  async start(tab, { node }) {
+    await tab.click(`#nodes-list [data-node="${node}"] [data-action=start]`);
+    await tab.waitForSelector(`#nodes-list [data-node="${node}"][data-state=healthy]`);
+  },
+  act: (tab, { session, action }) => tab.click(`${card(session)} [data-action="${action}"]`),
+  click: (tab, { selector }) => tab.click(selector),
+  async screenshot(tab, { path, full = false }) {
+    await tab.screenshot({ path, fullPage: full });
+  },
+};
+
+async function run(line) {
+  const command = JSON.parse(line);
+  try {
+    const work = COMMANDS[command.do];
+    if (work === undefined) throw new Error(`unknown command ${command.do}: see the top of browser.mjs`);
+    return { did: command.do, ...(await work(await tabOf(command), command)) };
+  } catch (error) {
+    const text = await tabs.get(command.tab ?? "main")?.evaluate(() => document.body.innerText).catch(() => "no page");
+    console.error(text ?? "");
+    return { did: command.do, error: error.message };
   }
-  console.error(error.message);
-  process.exitCode = 1;
+}
+
+try {
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line.trim() === "") continue;
+    if (JSON.parse(line).do === "quit") break;
+    console.log(JSON.stringify(await run(line)));
+  }
 } finally {
-  await Promise.all(browsers.map((browser) => browser.close()));
+  await browser.close();
+  // Whoever gives the commands may hold the pipe open.
+  process.stdin.destroy();
 }

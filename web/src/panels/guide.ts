@@ -4,11 +4,10 @@ import type { Console } from "../console";
 import type { DevRelay } from "../dev";
 import type { Session } from "../sessions/session";
 import { button, h, Keyed, mark, say } from "../ui/dom";
-import { duration, list } from "../ui/format";
+import { list, milliseconds } from "../ui/format";
 
-/** What the demonstration publishes. */
+/** Where the demonstration takes place. Its stream is named after the visitor: two visitors do not hinder each other. */
 const ROOM = "lobby";
-const STREAM = "picture";
 
 /** How far a person has come. */
 export type Progress = "publish" | "play" | "kill" | "wait" | "done";
@@ -39,7 +38,7 @@ function hits(kill: Kill): { session: Session; gap: NonNullable<Session["lastGap
 export function resultOf(kill: Kill): string {
   const sentences = hits(kill).map(({ session, gap }) => {
     const noun = session.subject.kind === "play" ? "player" : "publisher";
-    return gap === null ? `the ${noun} is moving` : `the ${noun} went on at ${gap.after} after ${duration(gap.ms)}`;
+    return gap === null ? `the ${noun} is moving` : `the ${noun} went on at ${gap.after} after ${milliseconds(gap.ms)}`;
   });
   return `${kill.node} is dead: ${list(sentences)}.`;
 }
@@ -63,6 +62,8 @@ export class Guide {
   readonly #steps: readonly HTMLElement[];
   readonly #publish: HTMLButtonElement;
   readonly #play: HTMLButtonElement;
+  readonly #published = h("p", { className: "quiet" });
+  readonly #played = h("p", { className: "quiet" });
   readonly #kills: Keyed<{ node: string; uses: string }, { element: HTMLButtonElement }>;
   readonly #idle = h("p", { className: "quiet" }, "Once something plays, its node can be killed here.");
   readonly #figure = h("p", { className: "figure", data: { part: "figure" } }, "– ms");
@@ -76,9 +77,9 @@ export class Guide {
     const failed = (error: Error) => { note.hidden = false; say(note, error.message); };
     const fresh = (work: () => Promise<void>) => () => { note.hidden = true; return work(); };
     this.#publish = button("Publish the test picture", fresh(() => app.publish({
-      room: ROOM, stream: STREAM, choice: { video: "test", audio: "tone" }, options: {},
+      room: ROOM, stream: app.user, choice: { video: "test", audio: "tone" }, options: {},
     })), failed, { id: "guide-publish", className: "primary" });
-    this.#play = button("Play it", fresh(() => app.play(ROOM, STREAM)), failed, { id: "guide-play", className: "primary" });
+    this.#play = button("Play it", fresh(() => app.play(ROOM, app.user)), failed, { id: "guide-play", className: "primary" });
     this.#revive = button("Start it again", fresh(async () => { for (const node of this.#dead) await start(node); }), failed, { id: "guide-revive" });
     const kills = h("div", { className: "actions", id: "guide-kills" });
     this.#kills = new Keyed(kills, ({ node }) => node, ({ node }) => {
@@ -86,8 +87,8 @@ export class Guide {
       return { element: button(`Kill ${node}`, fresh(() => kill(node)), failed, properties) };
     }, ({ element }, { node, uses }) => say(element, `Kill ${node} (${uses})`));
     this.#steps = [
-      step("Publish", "A picture with frame numbers, and a tone, go into the room lobby.", this.#publish),
-      step("Play", "The same stream comes back through the cluster.", this.#play),
+      step("Publish", "A picture with frame numbers, and a tone, go into the room lobby.", this.#publish, this.#published),
+      step("Play", "The same stream comes back through the cluster.", this.#play, this.#played),
       step("Kill the node", "SIGKILL: its process is gone without a word.", kills, this.#idle),
       step("Look at the gap", "How long the media stood still.", this.#figure, this.#result, this.#revive),
     ];
@@ -109,10 +110,10 @@ export class Guide {
       if (index === own) element.setAttribute("aria-current", "step");
       else element.removeAttribute("aria-current");
     });
-    const has = (kind: "publish" | "play") => sessions.some(({ element, state }) => element.dataset["session"] === `${kind} ${ROOM}/${STREAM}` && state.number !== 0);
-    say(this.#publish, has("publish") ? "Published" : "Publish the test picture");
-    this.#publish.classList.toggle("over", has("publish"));
-    say(this.#play, has("play") ? "Show it" : "Play it");
+    const of = (kind: "publish" | "play") => sessions.find(({ subject, state }) => subject.kind === kind && state.number !== 0);
+    showStep(this.#publish, this.#published, of("publish"), "is published to");
+    showStep(this.#play, this.#played, of("play"), "is played from");
+    this.#play.disabled = progress === "publish";
     const nodes = at < 2 ? [] : nodesInUse(sessions);
     this.#kills.show(nodes);
     this.#idle.hidden = nodes.length > 0;
@@ -125,11 +126,18 @@ export class Guide {
   #showResult(): void {
     if (this.#kill === null) return say(this.#result, "");
     const known = hits(this.#kill).flatMap(({ gap }) => gap ?? []);
-    say(this.#figure, known[0] === undefined ? "… ms" : duration(known[0].ms));
+    say(this.#figure, known[0] === undefined ? "… ms" : milliseconds(known[0].ms));
     say(this.#result, resultOf(this.#kill));
   }
 }
 
 function step(title: string, text: string, ...children: HTMLElement[]): HTMLElement {
   return h("li", {}, h("h3", {}, title), h("p", {}, text), ...children);
+}
+
+/** The step's button, or once it is done what came of it. */
+function showStep(work: HTMLElement, result: HTMLElement, session: Session | undefined, words: string): void {
+  work.hidden = session !== undefined;
+  result.hidden = session === undefined;
+  if (session !== undefined) say(result, `${session.subject.key} ${words} ${session.state.node?.id ?? "no node yet"}.`);
 }

@@ -51,6 +51,7 @@ class NodePart {
     const figures = h("dl", { className: "figures" });
     [this.#publishers, this.#players, this.#sends, this.#cpu] =
       ["Publishers", "Players", "Sends", "CPU"].map((term) => fact(figures, term)) as [HTMLElement, HTMLElement, HTMLElement, HTMLElement];
+    // A killed or frozen node's place keeps two buttons' width, so that nothing moves under the pointer.
     const make = (action: NodeAction): [NodeAction, HTMLButtonElement] => [action, button(LABELS[action], () => act(action), failed, {
       className: action === "kill" ? "danger" : "",
       data: { action, node: id },
@@ -59,8 +60,8 @@ class NodePart {
     this.#buttons = new Map((["freeze", "start", "kill"] as const).map(make));
     this.element = h("li", { className: "node", data: { node: id } },
       h("header", {}, h("h3", {}, id), this.#state, this.#uses),
-      figures,
       h("div", { className: "actions" }, ...this.#buttons.values()),
+      figures,
     );
   }
 
@@ -85,7 +86,7 @@ function usesOf(node: string, sessions: readonly Session[]): string {
   return sessions
     .filter(({ state }) => state.number === 2 && state.node?.id === node)
     .map(({ subject }) => `${subject.kind === "publish" ? "↑" : "↓"} ${subject.key}`)
-    .join("  ");
+    .join(", ");
 }
 
 /** The panel. */

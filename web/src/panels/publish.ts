@@ -6,7 +6,7 @@ import { button, field, fill, h, say, select } from "../ui/dom";
 
 /** The codecs on offer; the empty one leaves the order to the browser. */
 const CODECS: readonly (readonly [VideoCodecName | "", string])[] =
-  [["", "Browser's choice"], ["VP8", "VP8"], ["VP9", "VP9"], ["H264", "H.264"], ["AV1", "AV1"]];
+  [["", "Auto"], ["VP8", "VP8"], ["VP9", "VP9"], ["H264", "H.264"], ["AV1", "AV1"]];
 
 /** The panel. */
 export class PublishPanel {

@@ -3,10 +3,13 @@
 import type { GapEvent, PlayerState, PublisherState, Quality, Trial } from "../sdk";
 import { advice, outcomeTone, outcomeWords, type Subject, trialLine } from "../timeline/sentences";
 import { fact, h, mark, say } from "../ui/dom";
-import { bits, duration, percent } from "../ui/format";
+import { bits, duration, milliseconds, percent } from "../ui/format";
 
 /** The gap that fills the meter: what a failover may take. */
 const FULL_GAP_MS = 1_000;
+
+/** Most attempts shown: the last ones. */
+const SHOWN_TRIALS = 6;
 
 /** Levels whose dot is good, middling, bad. */
 const LEVEL_TONES = ["good", "good", "warn", "bad", "bad", "info"] as const;
@@ -86,10 +89,13 @@ export class SessionCard {
   }
 
   #showTrace(trace: readonly Trial[]): void {
-    this.#trace.replaceChildren(...trace.map((trial) => {
+    const skipped = Math.max(0, trace.length - SHOWN_TRIALS);
+    this.#trace.style.setProperty("--skipped", String(skipped));
+    this.#trace.replaceChildren(...trace.slice(skipped).map((trial) => {
       const { outcome, node, tookMs } = trial;
       return h("li", { title: trialLine(trial), data: { node: node.id, outcome, tookMs: String(Math.round(tookMs)), tone: outcomeTone(outcome) } },
-        h("strong", {}, node.id), ` ${outcomeWords(outcome)} `, h("span", { className: "took" }, duration(tookMs)));
+        h("strong", {}, node.id), ` ${outcomeWords(outcome)} `,
+        h("span", { className: "took" }, `${outcome === "media_lost" ? "after " : ""}${duration(tookMs)}`));
     }));
   }
 
@@ -98,7 +104,7 @@ export class SessionCard {
     this.#gaps += 1;
     mark(this.element, "lastGapMs", String(Math.round(gap.ms)));
     mark(this.element, "gaps", String(this.#gaps));
-    say(this.#gap, duration(gap.ms));
+    say(this.#gap, milliseconds(gap.ms));
     this.#meter.style.setProperty("--share", String(Math.min(1, gap.ms / FULL_GAP_MS)));
     mark(this.#meter, "tone", gap.ms > FULL_GAP_MS ? "bad" : "good");
     // Drawn again for each gap: an eye that looks elsewhere is caught.

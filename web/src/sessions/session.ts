@@ -35,6 +35,8 @@ export class Bound implements Session {
   lastGap: Session["lastGap"] = null;
   state: PublisherState | PlayerState;
   readonly #kill: HTMLButtonElement | null;
+  /** What was said of nodes since the session last worked. */
+  readonly #told = new Set<string>();
 
   constructor(
     readonly subject: Subject,
@@ -76,10 +78,17 @@ export class Bound implements Session {
       const before = this.state;
       this.state = now;
       this.#show(before, now);
+      if (now.number === 2) this.#told.clear();
       if (now.number === 0) this.#finish(now.final);
       page.changed();
     });
-    source.on("attempt", (attempt) => page.tell(attemptSentence(subject, attempt)));
+    source.on("attempt", (attempt) => {
+      // A walk that goes round and round says the same of each node once.
+      const fact = `${attempt.node.id} ${attempt.outcome}`;
+      if (this.state.number !== 2 && this.#told.has(fact)) return;
+      this.#told.add(fact);
+      page.tell(attemptSentence(subject, attempt));
+    });
     source.on("gap", (gap) => {
       this.lastGap = { ms: gap.ms, before: gap.before.id, after: gap.after.id };
       this.card.gap(gap);

@@ -43,7 +43,7 @@ function nodeSentence(before: SeenNode | null, now: SeenNode): Sentence | null {
     return before.incarnation === null ? null : { tone: "warn", text: `${name} left the cluster.` };
   }
   if (before.incarnation === null) return { tone: "good", text: `${name} joined the cluster.` };
-  if (before.incarnation !== now.incarnation) return { tone: "warn", text: `${name} restarted.` };
+  if (before.incarnation !== now.incarnation && now.process === null) return { tone: "warn", text: `${name} restarted.` };
   if (before.health !== now.health) {
     return now.health === "suspect"
       ? { tone: "warn", text: `${name} is suspect: its coordinator misses its beats.` }

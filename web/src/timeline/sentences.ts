@@ -3,7 +3,7 @@
 import type {
   AttemptEvent, Connection, GapEvent, NodeRef, OutcomeWord, PlayerState, PublisherState, RoomState, Trial,
 } from "../sdk";
-import { duration, list } from "../ui/format";
+import { duration, list, milliseconds } from "../ui/format";
 
 /** How a sentence is meant. */
 export type Tone = "good" | "bad" | "warn" | "info";
@@ -62,9 +62,8 @@ export function streamSentence(
   }
   switch (now.number) {
     case 0:
-      return now.final
-        ? { tone: "bad", text: `${name}: ${now.text}. ${advice(now.code)}` }
-        : { tone: "info", text: `${name}: stopped.` };
+      if (now.final) return { tone: "bad", text: `${name}: ${now.text}. ${advice(now.code)}` };
+      return before === null ? null : { tone: "info", text: `${name}: stopped.` };
     case 1:
       return now.code === 0
         ? { tone: "info", text: `${name}: asking for a node.` }
@@ -124,35 +123,36 @@ export function outcomeTone(outcome: OutcomeWord): Tone {
 
 /** The end of an attempt at a node; `null` for those that a person need not hear of. */
 export function attemptSentence(subject: Subject, attempt: AttemptEvent): Sentence | null {
+  const tried = (what: string): Sentence =>
+    ({ tone: "warn", text: `${nameOf(subject)}: ${attempt.node.id} ${what} (${duration(attempt.tookMs)}).` });
   switch (attempt.outcome) {
     case "used":
     case "unneeded":
       return null;
     case "unreachable":
+      return tried("was unreachable");
     case "timed_out":
+      return tried("did not answer in time");
     case "not_here":
+      return tried("does not have the stream now");
     case "refused":
+      return tried("refused");
+    case "void":
+      return tried("was tried in vain, as this browser was offline");
     case "media_lost":
-    case "void": {
-      const words = outcomeWords(attempt.outcome);
-      return { tone: "warn", text: `${nameOf(subject)}: ${attempt.node.id} ${verb(words)} after ${duration(attempt.tookMs)}.` };
-    }
+      return { tone: "warn", text: `${nameOf(subject)}: ${attempt.node.id} went silent; it had been in use for ${duration(attempt.tookMs)}.` };
   }
-}
-
-function verb(words: string): string {
-  return words === "unreachable" ? "was unreachable" : words.startsWith("no answer") ? `gave ${words}` : words;
 }
 
 /** A stop in the media. */
 export function gapSentence(subject: Subject, gap: GapEvent): Sentence {
-  const kinds = Object.entries(gap.kinds).map(([kind, ms]) => `${kind} ${duration(ms)}`);
+  const kinds = Object.entries(gap.kinds).map(([kind, ms]) => `${kind} ${milliseconds(ms)}`);
   const each = kinds.length > 1 ? ` (${list(kinds)})` : "";
   const way = sameLife(gap.before, gap.after)
     ? `${gap.after.id} stayed in use`
     : `from ${gap.before.id} to ${gap.after.id}`;
   const what = subject.kind === "publish" ? "sent nothing" : "had no media";
-  return { tone: gap.ms > 1_000 ? "bad" : "warn", text: `${nameOf(subject)} ${what} for ${duration(gap.ms)}${each}, ${way}.` };
+  return { tone: gap.ms > 1_000 ? "bad" : "warn", text: `${nameOf(subject)} ${what} for ${milliseconds(gap.ms)}${each}, ${way}.` };
 }
 
 /** How the client is connected; `null` where there is nothing to say. */

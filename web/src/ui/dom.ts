@@ -103,9 +103,9 @@ export function select(options: readonly (readonly [string, string])[], properti
 
 /** Gives a select other options, and keeps what was chosen if it is still there. */
 export function fill(element: HTMLSelectElement, options: readonly (readonly [string, string])[]): void {
-  const chosen = element.value;
+  const chosen = element.options.length === 0 ? null : element.value;
   element.replaceChildren(...options.map(([value, label]) => h("option", { value }, label)));
-  if (options.some(([value]) => value === chosen)) element.value = chosen;
+  if (chosen !== null && options.some(([value]) => value === chosen)) element.value = chosen;
 }
 
 /** A term and its value, for a description list. The returned element holds the value. */

@@ -6,10 +6,15 @@ export function bits(perSecond: number): string {
   return `${Math.round(perSecond / 1e3)} kbit/s`;
 }
 
-/** A duration: milliseconds below ten seconds, seconds above. */
+/** Milliseconds, however many: gaps are compared. */
+export function milliseconds(ms: number): string {
+  return `${Math.round(ms)} ms`;
+}
+
+/** A duration: milliseconds below two seconds, seconds above, minutes from two on. */
 export function duration(ms: number): string {
-  const whole = Math.round(ms);
-  return whole < 10_000 ? `${whole} ms` : `${(whole / 1_000).toFixed(1)} s`;
+  if (Math.round(ms) < 2_000) return milliseconds(ms);
+  return ms < 120_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min`;
 }
 
 /** A share of one, as a percentage. */
