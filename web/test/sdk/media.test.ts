@@ -1,0 +1,121 @@
+import { expect, test } from "vitest";
+
+import type { NodeRef } from "../../src/sdk/api";
+import { digest } from "../../src/sdk/media/digest";
+import { GapMeter } from "../../src/sdk/media/gap";
+import { preferred } from "../../src/sdk/media/outlet";
+import { level, quality } from "../../src/sdk/media/quality";
+
+const A: NodeRef = { id: "a", incarnation: 1n };
+const B: NodeRef = { id: "b", incarnation: 1n };
+
+test("steady media is no gap, and a stop of every kind is one", () => {
+  const meter = new GapMeter();
+  for (let at = 0; at <= 1_000; at += 50) {
+    expect(meter.media("video", A, at)).toBeUndefined();
+    expect(meter.media("audio", A, at + 5)).toBeUndefined();
+  }
+  // The picture alone may stand still: a shared screen does.
+  for (let at = 1_050; at <= 1_500; at += 50) expect(meter.media("audio", A, at)).toBeUndefined();
+  expect(meter.media("video", A, 1_510)).toBeUndefined();
+  expect(meter.media("audio", A, 1_511)).toBeUndefined();
+  expect(meter.media("audio", A, 1_811), "the picture is awaited").toBeUndefined();
+  expect(meter.media("video", A, 1_860)).toEqual({ ms: 350, kinds: { audio: 300, video: 350 }, before: A, after: A });
+});
+
+test("a change of node is a gap however short, and the longer kind counts", () => {
+  const meter = new GapMeter();
+  meter.media("video", A, 100);
+  meter.media("audio", A, 110);
+  expect(meter.media("audio", B, 130)).toBeUndefined();
+  expect(meter.media("audio", B, 150)).toBeUndefined();
+  expect(meter.media("video", B, 180)).toEqual({ ms: 80, kinds: { audio: 20, video: 80 }, before: A, after: B });
+  expect(meter.media("video", B, 200)).toBeUndefined();
+});
+
+test("a kind that did not flow before is not waited for, and one that does not come back only for a while", () => {
+  const meter = new GapMeter();
+  meter.media("audio", A, 0);
+  meter.media("video", A, 2_000);
+  expect(meter.media("video", B, 2_030)).toMatchObject({ ms: 30, kinds: { video: 30 } });
+  meter.media("audio", B, 2_040);
+  expect(meter.media("video", A, 2_100)).toBeUndefined();
+  expect(meter.tick(4_000)).toBeUndefined();
+  expect(meter.tick(4_101)).toMatchObject({ ms: 70, kinds: { video: 70 }, before: B, after: A });
+  expect(meter.tick(9_000)).toBeUndefined();
+});
+
+test("a page that did not look knows of no stop, but of a change of node", () => {
+  const meter = new GapMeter();
+  meter.media("video", A, 0);
+  meter.blind(900);
+  expect(meter.media("video", A, 890)).toBeUndefined();
+  expect(meter.media("video", A, 950)).toBeUndefined();
+  meter.blind(1_900);
+  expect(meter.media("video", B, 1_890)).toMatchObject({ ms: 940, before: A, after: B });
+});
+
+test("a frame that was seen before, or is older, changes nothing", () => {
+  const meter = new GapMeter();
+  meter.media("video", A, 500);
+  expect(meter.media("video", B, 500)).toBeUndefined();
+  expect(meter.media("video", B, 400)).toBeUndefined();
+  expect(meter.media("video", A, 520)).toBeUndefined();
+});
+
+test.each([
+  [{ alive: true, rttMs: 20, loss: 0, freezeMs: 0 }, 0],
+  [{ alive: true, rttMs: 150, loss: 0, freezeMs: 0 }, 1],
+  [{ alive: true, rttMs: 20, loss: 0.05, freezeMs: 0 }, 2],
+  [{ alive: true, rttMs: 20, loss: 0, freezeMs: 2_000 }, 3],
+  [{ alive: true, rttMs: 900, loss: null, freezeMs: 0 }, 3],
+  [{ alive: false, rttMs: 20, loss: 0, freezeMs: 0 }, 4],
+  [{ alive: true, rttMs: null, loss: null, freezeMs: 0 }, 5],
+])("the worst sign of %j makes level %d", (signs, expected) => {
+  // GO-7
+  expect(level(signs)).toBe(expected);
+});
+
+function report(at: number, packets: number, lost: number, bytes: number, frames: number, freezes: number) {
+  const stats = [
+    { id: "T", type: "transport", timestamp: at, bytesReceived: bytes + 100, selectedCandidatePairId: "P" },
+    { id: "X", type: "candidate-pair", nominated: true, currentRoundTripTime: 9 },
+    { id: "P", type: "candidate-pair", nominated: true, currentRoundTripTime: 0.03, lastPacketReceivedTimestamp: at - 4 },
+    { id: "C", type: "codec", mimeType: "video/VP8" },
+    {
+      id: "V", type: "inbound-rtp", kind: "video", codecId: "C", packetsReceived: packets, packetsLost: lost, bytesReceived: bytes,
+      framesDecoded: frames, totalFreezesDuration: freezes, lastPacketReceivedTimestamp: at - 5,
+    },
+  ];
+  return new Map(stats.map((stat) => [stat.id, stat]));
+}
+
+test("two looks at the statistics make one word on quality", () => {
+  // GO-7
+  const [before, after] = [digest(report(1_000, 1_000, 0, 100_000, 30, 0)), digest(report(4_000, 1_196, 4, 475_000, 120, 0.2))];
+  expect(after).toMatchObject({ received: 475_100, lastReceivedAt: 3_996, rttMs: 30 });
+  const said = { level: 1, name: "good", rttMs: 30, loss: 0.02, bitsPerSecond: 1_000_000, framesPerSecond: 30, freezeMs: 200 };
+  expect(quality(before, after, A, false)).toEqual({ ...said, codecs: { video: "VP8" }, node: A });
+  expect(quality(before, after, A, true)).toMatchObject({ freezeMs: 0 });
+  expect(quality(after, after, A, false)).toMatchObject({ level: 4, name: "dead", bitsPerSecond: 0 });
+});
+
+test("a publisher's loss is what its node reports", () => {
+  const sent = (packets: number) => digest(new Map<string, Record<string, unknown>>([
+    ["T", { id: "T", type: "transport", timestamp: packets, bytesReceived: packets }],
+    ["O", { id: "O", type: "outbound-rtp", kind: "audio", packetsSent: packets, bytesSent: packets * 100, remoteId: "R" }],
+    ["R", { id: "R", type: "remote-inbound-rtp", kind: "audio", packetsLost: 50, fractionLost: 0.1 }],
+  ]));
+  expect(quality(sent(1_000), sent(4_000), A, false)).toMatchObject({ loss: 0.1, level: 3, rttMs: null, bitsPerSecond: 800_000 });
+});
+
+test("statistics without anything known make an empty digest", () => {
+  expect(digest(new Map([["x", { type: "certificate" }]]))).toEqual({ at: 0, received: 0, lastReceivedAt: null, rttMs: null, flows: new Map() });
+});
+
+test("wanted codecs come first and repair stays; without a known one the browser's order stays", () => {
+  const known = ["VP8", "rtx", "VP9", "H264", "H264", "red"].map((name) => ({ mimeType: `video/${name}` }));
+  const names = (wanted: string[]) => preferred(known, wanted).map(({ mimeType }) => mimeType.slice(6));
+  expect(names(["H264", "VP8"])).toEqual(["H264", "H264", "VP8", "rtx", "red"]);
+  expect(names(["AV1"])).toEqual([]);
+});
