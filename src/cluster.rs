@@ -1,4 +1,4 @@
-//! Asking a coordinator what the cluster does: the client end of `ClusterService`.
+//! Asking a coordinator what the cluster does, and telling it: the client end of `ClusterService` and `AdminService`.
 
 use anyhow::{Context as _, anyhow};
 use tonic::{
@@ -7,7 +7,9 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
-use waystation_proto::v1::cluster_service_client::ClusterServiceClient;
+use waystation_proto::v1::{
+    admin_service_client::AdminServiceClient, cluster_service_client::ClusterServiceClient,
+};
 
 use crate::{
     cause::with_causes,
@@ -37,8 +39,31 @@ pub struct Observer {
     pub json: bool,
 }
 
+/// Where and as whom something is to be changed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Administrator {
+    /// Coordinators, with commas between them; the first that answers is told.
+    #[arg(
+        long,
+        value_name = "URL,...",
+        value_delimiter = ',',
+        env = "WAYSTATION_COORDINATORS",
+        required = true
+    )]
+    coordinator: Vec<String>,
+    /// User token with the right to administer; unless given, one for the cluster of `waystation dev`.
+    #[arg(long, value_name = "TOKEN", env = "WAYSTATION_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The way to a coordinator, as somebody.
+type AsSomebody = InterceptedService<Channel, Bearer>;
+
 /// A client that says who asks.
-pub type Client = ClusterServiceClient<InterceptedService<Channel, Bearer>>;
+pub type Client = ClusterServiceClient<AsSomebody>;
 
 /// Puts the token into each request.
 #[derive(Clone)]
@@ -57,22 +82,39 @@ impl Observer {
     /// # Errors
     /// When none does, with what each said.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        let token = match &self.token {
-            Some(token) => token.clone(),
-            None => dev_token("*", "command", Rights { observe: true, ..Rights::default() })?,
-        };
-        let bearer =
-            Bearer(format!("Bearer {token}").parse().context("--token holds characters that no token has")?);
-        let mut failures = Vec::new();
-        for url in &self.coordinator {
-            let endpoint = endpoint(url)?.connect_timeout(LIMIT).timeout(LIMIT);
-            match endpoint.connect().await {
-                Ok(channel) => return Ok(ClusterServiceClient::with_interceptor(channel, bearer)),
-                Err(error) => failures.push(format!("{url}: {}", with_causes(&error))),
-            }
-        }
-        Err(anyhow!("no coordinator answers ({}); is one running there?", failures.join("; ")))
+        let rights = Rights { observe: true, ..Rights::default() };
+        connect(&self.coordinator, self.token.as_deref(), rights).await.map(ClusterServiceClient::new)
     }
+}
+
+impl Administrator {
+    /// A client of the first coordinator that answers.
+    ///
+    /// # Errors
+    /// When none does, with what each said.
+    pub async fn connect(&self) -> anyhow::Result<AdminServiceClient<AsSomebody>> {
+        let rights = Rights { admin: true, ..Rights::default() };
+        connect(&self.coordinator, self.token.as_deref(), rights).await.map(AdminServiceClient::new)
+    }
+}
+
+/// Unless a token is given, it is one of the development cluster with these rights.
+async fn connect(urls: &[String], token: Option<&str>, rights: Rights) -> anyhow::Result<AsSomebody> {
+    let token = match token {
+        Some(token) => token.to_owned(),
+        None => dev_token("*", "command", rights)?,
+    };
+    let bearer =
+        Bearer(format!("Bearer {token}").parse().context("--token holds characters that no token has")?);
+    let mut failures = Vec::new();
+    for url in urls {
+        let endpoint = endpoint(url)?.connect_timeout(LIMIT).timeout(LIMIT);
+        match endpoint.connect().await {
+            Ok(channel) => return Ok(InterceptedService::new(channel, bearer)),
+            Err(error) => failures.push(format!("{url}: {}", with_causes(&error))),
+        }
+    }
+    Err(anyhow!("no coordinator answers ({}); is one running there?", failures.join("; ")))
 }
 
 /// A coordinator to ask. `localhost:7400` is a URI, too (an authority without a scheme), but nothing that can be

@@ -264,10 +264,22 @@ impl RevokedEntry {
 pub struct KickedEntry {
     /// Until when it is refused, Unix milliseconds; in the past once it was let in again.
     pub refused_until_ms: u64,
-    /// When it was kicked, Unix milliseconds: relays take no token that was issued before.
+    /// When it was kicked, Unix milliseconds.
     pub kicked_ms: u64,
     /// When its last token has expired, Unix milliseconds.
     pub until_ms: u64,
+}
+
+/// How far clocks of coordinators may differ.
+const CLOCKS_DIFFER_MS: u64 = 5 * 60 * 1000;
+
+impl KickedEntry {
+    /// Relays take no token that was issued by then, Unix milliseconds. As none is issued to a user that is refused, it
+    /// may lie after the kick, so that it covers what a coordinator issued whose clock is ahead.
+    #[must_use]
+    pub fn issued_until_ms(&self) -> u64 {
+        self.refused_until_ms.min(self.kicked_ms.saturating_add(CLOCKS_DIFFER_MS))
+    }
 }
 
 /// A key with which coordinators sign node tokens. Never changed; how it stands is told by the time.

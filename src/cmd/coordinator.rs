@@ -1,12 +1,23 @@
 //! `waystation coordinator`: rooms, streams and placement.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::ArgMatches;
 use serde::{Deserialize, Serialize};
-use waystation_coordinator::{App, AppKey, Config, Coordinator};
+use tokio::sync::watch;
+use waystation_coordinator::{App, AppKey, Config};
 
+use self::store::StoreKind;
 use crate::{
     admin,
     config::{self, ConfigFlags, Secret},
@@ -23,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   waystation coordinator --config coordinator.toml
   waystation coordinator --config coordinator.toml --print-config
+  waystation coordinator --config coordinator.toml --store etcd --etcd http://10.0.0.1:2379,http://10.0.0.2:2379
 
 coordinator.toml:
   listen = \"10.0.0.5:7400\"
@@ -60,6 +72,34 @@ struct Settings {
     #[arg(long, value_name = "URL,...", value_delimiter = ',')]
     #[serde(default, deserialize_with = "config::list")]
     peers: Vec<String>,
+    /// Where rooms, streams and nodes are kept: several coordinators share one etcd.
+    #[arg(long, value_name = "STORE", value_enum, default_value_t = StoreKind::Memory)]
+    store: StoreKind,
+    /// Addresses of etcd's members, with commas between them.
+    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    #[serde(default, deserialize_with = "config::list")]
+    etcd: Vec<String>,
+    /// What every key in etcd begins with; the same for every coordinator of a cluster.
+    #[arg(long, value_name = "PREFIX", default_value = "waystation/v1")]
+    etcd_prefix: String,
+    /// User of etcd.
+    #[arg(long, value_name = "USER")]
+    etcd_user: Option<String>,
+    /// Its password; only from the file or the environment.
+    #[arg(skip)]
+    etcd_password: Option<Secret>,
+    /// File that holds its password.
+    #[arg(long, value_name = "FILE")]
+    etcd_password_file: Option<PathBuf>,
+    /// Certificates (PEM) of those who sign etcd's; without it, the public authorities.
+    #[arg(long, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// Our certificate (PEM) for etcd, if it asks for one.
+    #[arg(long, value_name = "FILE")]
+    etcd_cert: Option<PathBuf>,
+    /// The key (PEM) to that certificate.
+    #[arg(long, value_name = "FILE")]
+    etcd_key: Option<PathBuf>,
     /// Folder of the page's files, served at /.
     #[arg(long, value_name = "DIR")]
     page: Option<PathBuf>,
@@ -73,6 +113,12 @@ struct Settings {
     /// A user that is not heard for this long has left its rooms.
     #[arg(long, value_name = "MS", default_value_t = 90_000)]
     heard_within_ms: u64,
+    /// A key signs node tokens for this long; then another does.
+    #[arg(long, value_name = "MS", default_value_t = 86_400_000)]
+    key_max_age_ms: u64,
+    /// Every relay has a new key for this long before it signs; longer than the coordinators' clocks differ.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    key_lead_ms: u64,
     /// Rooms that one client may be in.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rooms_per_client: usize,
@@ -149,8 +195,11 @@ impl Settings {
         config.url = self.url;
         config.peers = self.peers;
         config.page = self.page;
+        config.store_prefix = self.etcd_prefix;
         config.timings.gather = Duration::from_millis(self.gather_ms);
         config.timings.heard_within = Duration::from_millis(self.heard_within_ms);
+        config.timings.key_max_age = Duration::from_millis(self.key_max_age_ms);
+        config.timings.key_lead = Duration::from_millis(self.key_lead_ms);
         config.limits.rooms_per_client = self.rooms_per_client;
         config.limits.users_per_room = self.users_per_room;
         Ok(config)
@@ -172,9 +221,15 @@ pub async fn run(flags: Flags, matches: &ArgMatches) -> anyhow::Result<ExitCode>
     waystation_coordinator::metrics::describe();
     let admin_listener = admin::bind(settings.admin_listen).await?;
     let admin_address = admin_listener.local_addr()?;
-    let coordinator = Coordinator::bind(settings.into_config()?).await?;
-    let ready = coordinator.ready();
-    admin::serve(admin_listener, metrics, move || *ready.borrow());
+    let store = settings.store()?;
+    let config = settings.into_config()?;
+    let ready: Arc<OnceLock<watch::Receiver<bool>>> = Arc::default();
+    let is_ready = Arc::clone(&ready);
+    admin::serve(admin_listener, metrics, move || is_ready.get().is_some_and(|ready| *ready.borrow()));
+    let Some(coordinator) = store::bind(config, store, shutdown.wanted()).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    ready.get_or_init(|| coordinator.ready());
     if let Some(path) = &flags.ready_file {
         let (url, admin) = (coordinator.url().to_owned(), format!("http://{admin_address}"));
         let content = Ready::Coordinator { pid: std::process::id(), url, admin };

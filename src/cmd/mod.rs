@@ -6,6 +6,8 @@ use clap::{ArgMatches, Subcommand};
 
 pub mod coordinator;
 pub mod dev;
+pub mod keys;
+pub mod kick;
 pub mod nodes;
 pub mod play;
 pub mod publish;
@@ -37,6 +39,10 @@ pub enum Command {
     Rooms(rooms::Rooms),
     /// List the streams and which node each comes from.
     Streams(streams::Streams),
+    /// End a user's login and sessions in a room, and refuse the user for a while.
+    Kick(kick::Kick),
+    /// List the keys that sign node tokens, or replace the one that signs.
+    Keys(keys::Keys),
 }
 
 impl Command {
@@ -55,6 +61,8 @@ impl Command {
             Self::Nodes(nodes) => on_one_thread(nodes::run(nodes)),
             Self::Rooms(rooms) => on_one_thread(rooms::run(rooms)),
             Self::Streams(streams) => on_one_thread(streams::run(streams)),
+            Self::Kick(kick) => on_one_thread(kick::run(kick)),
+            Self::Keys(keys) => on_one_thread(keys::run(keys)),
         }
     }
 }

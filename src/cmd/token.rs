@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use waystation_coordinator::{AppSigner, sign_user_token};
 use waystation_proto::{UserId, token::UserToken};
 
@@ -24,9 +25,14 @@ Examples:
                                         for the cluster of `waystation dev`
   waystation token --room '*' --user ops --observe --ttl 10m --app shop --secret-file shop.key
                                         for an app of yours, to look at the cluster
+  openssl genpkey -algorithm ed25519 -out shop.pem
+  openssl pkey -in shop.pem -pubout -outform DER | tail -c 32 | xxd -p -c 32
+                                        an app's key, and the ed25519_public_key that the coordinator is given
+  waystation token --room demo --user ops --admin --app shop --app-key shop.pem
+                                        signed with it, to kick users out of that room
 
-The token is a JWT (HS256). Your app's server makes the same one with any JWT library: claims app, user, rooms, publish,
-play, observe, streams, exp.";
+The token is a JWT (HS256, or EdDSA with --app-key). Your app's server makes the same one with any JWT library: claims
+app, user, rooms, publish, play, observe, admin, streams, exp.";
 
 /// Flags of `waystation token`.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +61,9 @@ pub struct Token {
     /// File that holds the app's secret.
     #[arg(long, value_name = "FILE", conflicts_with = "secret")]
     secret_file: Option<PathBuf>,
+    /// File that holds the app's Ed25519 key (PKCS#8, PEM), to sign with EdDSA.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret", "secret_file"])]
+    app_key: Option<PathBuf>,
 }
 
 /// What a token allows.
@@ -79,18 +88,44 @@ pub struct Rights {
 /// # Errors
 /// When an id or the secret cannot be used.
 pub fn run(token: &Token) -> anyhow::Result<ExitCode> {
-    let secret = match (&token.secret_file, &token.secret) {
+    let key = key(token)?;
+    let streams = (!token.streams.is_empty()).then(|| token.streams.clone());
+    let who = Who { app: &token.app, user: &token.user, rooms: token.rooms.clone(), streams };
+    println!("{}", sign(who, token.rights, token.ttl, &key.signer())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the app signs with.
+enum Key {
+    Secret(String),
+    Ed25519(PrivatePkcs8KeyDer<'static>),
+}
+
+impl Key {
+    fn signer(&self) -> AppSigner<'_> {
+        match self {
+            Self::Secret(secret) => AppSigner::Secret(secret.as_bytes()),
+            Self::Ed25519(key) => AppSigner::Ed25519Pkcs8(key.secret_pkcs8_der()),
+        }
+    }
+}
+
+fn key(token: &Token) -> anyhow::Result<Key> {
+    if let Some(path) = &token.app_key {
+        let key = PrivatePkcs8KeyDer::from_pem_file(path).map_err(|error| {
+            let hint = "an Ed25519 key in PKCS#8 is needed, such as: openssl genpkey -algorithm ed25519";
+            anyhow::anyhow!("cannot read --app-key {}: {error}; {hint}", path.display())
+        });
+        return key.map(Key::Ed25519);
+    }
+    Ok(Key::Secret(match (&token.secret_file, &token.secret) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path);
             text.with_context(|| format!("cannot read --secret-file {}", path.display()))?.trim().to_owned()
         }
         (None, Some(secret)) => secret.clone(),
         (None, None) => DEV_SECRET.to_owned(),
-    };
-    let streams = (!token.streams.is_empty()).then(|| token.streams.clone());
-    let who = Who { app: &token.app, user: &token.user, rooms: token.rooms.clone(), streams };
-    println!("{}", sign(who, token.rights, token.ttl, &secret)?);
-    Ok(ExitCode::SUCCESS)
+    }))
 }
 
 /// A token for the development cluster.
@@ -99,7 +134,7 @@ pub fn run(token: &Token) -> anyhow::Result<ExitCode> {
 /// When the user's id cannot be used.
 pub fn dev_token(room: &str, user: &str, rights: Rights) -> anyhow::Result<String> {
     let who = Who { app: DEV_APP, user, rooms: vec![room.to_owned()], streams: None };
-    sign(who, rights, DEV_TTL, DEV_SECRET)
+    sign(who, rights, DEV_TTL, &AppSigner::Secret(DEV_SECRET.as_bytes()))
 }
 
 struct Who<'a> {
@@ -109,7 +144,7 @@ struct Who<'a> {
     streams: Option<Vec<String>>,
 }
 
-fn sign(who: Who<'_>, rights: Rights, ttl: Duration, secret: &str) -> anyhow::Result<String> {
+fn sign(who: Who<'_>, rights: Rights, ttl: Duration, signer: &AppSigner<'_>) -> anyhow::Result<String> {
     for room in who.rooms.iter().filter(|room| *room != "*") {
         room.parse::<waystation_proto::RoomId>()?;
     }
@@ -125,5 +160,41 @@ fn sign(who: Who<'_>, rights: Rights, ttl: Duration, secret: &str) -> anyhow::Re
         admin: rights.admin,
         exp: (now + ttl).as_secs(),
     };
-    Ok(sign_user_token(&AppSigner::Secret(secret.as_bytes()), &token)?)
+    Ok(sign_user_token(signer, &token)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    /// The example of RFC 8410, section 10.3.
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----
+";
+
+    fn token(arguments: &[&str]) -> anyhow::Result<Token> {
+        let all = ["token", "--room", "demo", "--user", "ann"].iter().chain(arguments);
+        let matches = Token::augment_args(Command::new("token")).try_get_matches_from(all)?;
+        Ok(Token::from_arg_matches(&matches)?)
+    }
+
+    #[test]
+    fn a_token_is_signed_with_the_key_of_a_file_as_openssl_writes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.pem");
+        std::fs::write(&file, PEM).unwrap();
+        let path = file.to_str().unwrap();
+        let key = key(&token(&["--app-key", path]).unwrap()).unwrap();
+        let who = Who { app: "shop", user: "ann", rooms: vec!["demo".into()], streams: None };
+        let rights = Rights { admin: true, ..Rights::default() };
+        let signed = sign(who, rights, Duration::from_secs(60), &key.signer()).unwrap();
+        assert_eq!(signed.split('.').count(), 3);
+        assert!(token(&["--app-key", path, "--secret", "x"]).is_err(), "one key, not two");
+        std::fs::write(&file, "no key").unwrap();
+        let error = super::key(&token(&["--app-key", path]).unwrap()).err().unwrap().to_string();
+        assert!(error.contains("--app-key") && error.contains("openssl genpkey"), "{error}");
+    }
 }

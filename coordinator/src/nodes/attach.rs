@@ -186,7 +186,7 @@ fn revoke(ended: &Ended) -> v1::Revoke {
             user: Some(v1::RevokedUser {
                 room: room.to_string(),
                 user: user.to_string(),
-                issued_until_unix_ms: entry.kicked_ms,
+                issued_until_unix_ms: entry.issued_until_ms(),
             }),
         },
     }

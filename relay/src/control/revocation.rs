@@ -43,9 +43,9 @@ impl Ended {
         match self {
             Self::Login(session) => token.session == *session,
             Self::User { room, user, issued_until_ms } => {
-                token.room == *room
-                    && token.user == *user
-                    && token.iat.saturating_mul(1000) <= *issued_until_ms
+                // Its second of issue was over by then.
+                let issued_ms = token.iat.saturating_add(1).saturating_mul(1000);
+                token.room == *room && token.user == *user && issued_ms <= *issued_until_ms
             }
         }
     }

@@ -139,7 +139,7 @@ fn a_kicked_user_loses_all_sessions_in_the_room_and_comes_back_with_a_token_issu
         let ended = Ended::User { room: token.room.clone(), user: token.user.clone(), issued_until_ms };
         Revocation { ended, code: ErrorCode::Kicked, until: Instant::now() + Duration::from_secs(3600) }
     };
-    let issued_ms = token.iat * 1000;
+    let issued_ms = (token.iat + 1) * 1000;
     net.input(0, Input::Revoke(kick(issued_ms - 1)));
     assert_eq!(net.heard(&session).1, None, "its token was issued later");
     net.input(0, Input::Revoke(kick(issued_ms)));
