@@ -7,6 +7,6 @@ export default defineConfig({
     sourcemap: true,
     outDir: "dist-sdk",
     lib: { entry: "src/sdk/index.ts", formats: ["es"], fileName: "index" },
-    rollupOptions: { external: [/^@bufbuild\//, /^@connectrpc\//] },
+    rolldownOptions: { external: [/^@bufbuild\//, /^@connectrpc\//] },
   },
 });
