@@ -17,6 +17,7 @@
 // {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
 // {"do":"kill"|"freeze"|"start","node"}    by the page's button
 // {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
+// {"do":"switch","session","kind":"video"|"audio","to":"test"|"camera"|"screen"|"tone"|"microphone"}   a publisher's source
 // {"do":"click","selector"}         anything else
 // {"do":"screenshot","path","full":true}
 // {"do":"quit"}                    so does the end of standard input
@@ -59,12 +60,12 @@ async function tabOf({ tab: name = "main", width = 1440, height = 1000, theme = 
 const card = (session) => `[data-session="${session}"]`;
 
 /** Chooses an option by its value, or the first whose value begins with it: devices have ids that nobody knows ahead. */
-async function choose(tab, id, word) {
-  const prefix = { camera: "device:", microphone: "device:", none: "" }[word] ?? word;
-  const value = await tab.$eval(`#${id}`, (element, [exact, start]) =>
-    [...element.options].map((option) => option.value).find((each) => each === exact || (start !== "" && each.startsWith(start))), [prefix, prefix]);
-  if (value === undefined) throw new Error(`#${id} offers no ${word}`);
-  await tab.selectOption(`#${id}`, value);
+async function choose(tab, selector, word) {
+  const start = { camera: "device:", microphone: "device:", none: "" }[word] ?? word;
+  const values = await tab.$eval(selector, (element) => [...element.options].map((option) => option.value));
+  const value = values.find((each) => (start === "" ? each === "" : each.startsWith(start)));
+  if (value === undefined) throw new Error(`${selector} offers no ${word}, only ${values.join(", ")}`);
+  await tab.selectOption(selector, value);
 }
 
 /** The data attributes of all elements that match. */
@@ -77,8 +78,8 @@ const COMMANDS = {
   async publish(tab, { room = "lobby", stream = "picture", picture = "test", sound = "tone", codec = "" }) {
     await tab.fill("#publish-room", room);
     await tab.fill("#publish-stream", stream);
-    await choose(tab, "publish-picture", picture);
-    await choose(tab, "publish-sound", sound);
+    await choose(tab, "#publish-picture", picture);
+    await choose(tab, "#publish-sound", sound);
     await tab.selectOption("#publish-codec", codec);
     await tab.click("#publish-start");
     const problem = tab.waitForSelector("#publish-note:not([hidden])").then(async (note) => { throw new Error(await note.textContent()); });
@@ -129,6 +130,7 @@ const COMMANDS = {
     await tab.waitForSelector(`#nodes-list [data-node="${node}"][data-state=healthy]`);
   },
   act: (tab, { session, action }) => tab.click(`${card(session)} [data-action="${action}"]`),
+  switch: (tab, { session, kind, to }) => choose(tab, `${card(session)} [data-switch="${kind}"]`, to),
   click: (tab, { selector }) => tab.click(selector),
   async screenshot(tab, { path, full = false }) {
     await tab.screenshot({ path, fullPage: full });

@@ -8,7 +8,7 @@
  * - `#login-room`, `#login-user`, `#login-start`; `#publish-room`, `-stream`, `-picture` (`test`, `screen`, `device:ID`),
  *   `-sound` (`tone`, `device:ID`), `-codec`, `-start`; `[data-play="ROOM/STREAM"]`: a button that plays a stream.
  * - `[data-session="publish ROOM/STREAM"]`, `[data-session="play ROOM/STREAM"]`, with `data-state` (0, 1, 2),
- *   `data-state-name`, `data-code`, `data-final`, `data-node`, `data-attempt`, `data-idle`, `data-quality` (0 to 5), and
+ *   `data-state-name`, `data-code`, `data-final`, `data-node`, `data-attempt`, `data-idle` (players), `data-quality` (0 to 5), and
  *   `data-last-gap-ms` and `data-gaps` once there was one. In it: one `video`; `[data-part=trace] li` with `data-node`,
  *   `data-outcome`, `data-took-ms`; `[data-part=problem]`; `[data-action=stop|kill|retry|dismiss|sound|mute-video|mute-audio]`.
  * - `[data-session="room ROOM"]` with `data-state`, `data-state-name`, `data-code`, `data-room-session`; in it

@@ -12,31 +12,53 @@ const ROOM = "lobby";
 /** How far a person has come. */
 export type Progress = "publish" | "play" | "kill" | "wait" | "done";
 
-/** What the last kill led to: each session that was on the node, and its gap once it has one. */
+type Gap = Session["lastGap"];
+
+/** A session that a kill hit. */
+export interface Hit {
+  readonly session: Session;
+  /** The gap that it showed before. */
+  readonly before: Gap;
+  /** The first gap after; `null` until there is one. */
+  readonly gap: Gap;
+}
+
+/** What the last kill led to. */
 export interface Kill {
   readonly node: string;
-  /** The sessions that were on it, with the gap that they showed then. */
-  readonly hit: readonly { readonly session: Session; readonly before: Session["lastGap"] }[];
+  readonly hits: readonly Hit[];
+}
+
+/** A kill of a node: it hits the sessions that are on it, and the players of publishers that are. Players come first. */
+export function killOf(node: string, sessions: readonly Session[]): Kill {
+  const on = sessions.filter(({ state }) => state.node?.id === node);
+  const cut = new Set(on.filter(({ subject }) => subject.kind === "publish").map(({ subject }) => subject.key));
+  const hits = sessions
+    .filter((session) => on.includes(session) || (session.subject.kind === "play" && cut.has(session.subject.key)))
+    .map((session) => ({ session, before: session.lastGap, gap: null }))
+    .sort((a, b) => a.session.subject.kind.localeCompare(b.session.subject.kind));
+  return { node, hits };
+}
+
+/** The kill with the first gap of each session that has one by now. Later gaps are not of this kill. */
+export function settled(kill: Kill): Kill {
+  const hits = kill.hits.map((hit) => (hit.gap === null && hit.session.lastGap !== hit.before ? { ...hit, gap: hit.session.lastGap } : hit));
+  return { ...kill, hits };
 }
 
 /** The step that comes next. */
 export function progressOf(sessions: readonly Session[], kill: Kill | null): Progress {
   const flows = (kind: "publish" | "play") => sessions.some(({ subject, state }) => subject.kind === kind && state.number === 2);
-  if (kill !== null && kill.hit.some(({ session }) => sessions.includes(session))) return hits(kill).every(({ gap }) => gap !== null) ? "done" : "wait";
+  if (kill !== null && kill.hits.some(({ session }) => sessions.includes(session))) {
+    return kill.hits.every(({ gap }) => gap !== null) ? "done" : "wait";
+  }
   if (!flows("publish")) return "publish";
   return flows("play") ? "kill" : "play";
 }
 
-/** The sessions that a kill hit, players first, and the gap that it led to. */
-function hits(kill: Kill): { session: Session; gap: NonNullable<Session["lastGap"]> | null }[] {
-  return kill.hit
-    .map(({ session, before }) => ({ session, gap: session.lastGap === before ? null : session.lastGap }))
-    .sort((a, b) => a.session.subject.kind.localeCompare(b.session.subject.kind));
-}
-
 /** What came of a kill, in words. */
 export function resultOf(kill: Kill): string {
-  const sentences = hits(kill).map(({ session, gap }) => {
+  const sentences = kill.hits.map(({ session, gap }) => {
     const noun = session.subject.kind === "play" ? "player" : "publisher";
     return gap === null ? `the ${noun} is moving` : `the ${noun} went on at ${gap.after} after ${milliseconds(gap.ms)}`;
   });
@@ -97,11 +119,12 @@ export class Guide {
 
   /** A node is about to be killed: what is on it now will move. */
   killing(node: string, sessions: readonly Session[]): void {
-    const hit = sessions.filter(({ state }) => state.node?.id === node).map((session) => ({ session, before: session.lastGap }));
-    if (hit.length > 0) this.#kill = { node, hit };
+    const kill = killOf(node, sessions);
+    if (kill.hits.length > 0) this.#kill = kill;
   }
 
   show(sessions: readonly Session[], relays: readonly DevRelay[]): void {
+    if (this.#kill !== null) this.#kill = settled(this.#kill);
     const progress = progressOf(sessions, this.#kill);
     const at = ORDER.indexOf(progress);
     this.#steps.forEach((element, index) => {
@@ -125,7 +148,7 @@ export class Guide {
 
   #showResult(): void {
     if (this.#kill === null) return say(this.#result, "");
-    const known = hits(this.#kill).flatMap(({ gap }) => gap ?? []);
+    const known = this.#kill.hits.flatMap(({ gap }) => gap ?? []);
     say(this.#figure, known[0] === undefined ? "… ms" : milliseconds(known[0].ms));
     say(this.#result, resultOf(this.#kill));
   }

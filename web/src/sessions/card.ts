@@ -22,6 +22,7 @@ export class SessionCard {
   /** Where controls of this kind of session go. */
   readonly extra: HTMLElement;
   readonly #chip = h("span", { className: "chip", data: { part: "state" } });
+  readonly #idle = h("p", { className: "idle", hidden: true }, "Muted by its publisher");
   readonly #node: HTMLElement;
   readonly #gap: HTMLElement;
   readonly #meter: HTMLElement;
@@ -45,7 +46,7 @@ export class SessionCard {
     const arrow = h("span", { className: `way ${kind}`, aria: { hidden: "true" } }, kind === "publish" ? "↑" : "↓");
     const title = h("h3", {}, arrow, h("span", { className: "verb" }, kind === "publish" ? "Publishing" : "Playing"), ` ${key}`);
     this.element = h("article", { className: "card session", data: { session: `${kind} ${key}`, kind }, aria: { label: `${kind} ${key}` } },
-      h("div", { className: "screen" }, video),
+      h("div", { className: "screen" }, video, this.#idle),
       h("header", {}, title, this.#chip),
       this.#problem,
       facts,
@@ -66,13 +67,18 @@ export class SessionCard {
     mark(element, "code", String(state.code));
     mark(element, "node", state.node?.id ?? null);
     mark(element, "attempt", String(state.attempt));
-    mark(element, "idle", String(state.idle));
     mark(element, "final", String(state.final));
     mark(this.#chip, "tone", state.number === 2 ? "good" : state.final ? "bad" : state.number === 1 ? "warn" : "info");
-    say(this.#chip, `${state.number} ${state.name}${state.idle ? " · idle" : ""}`);
+    say(this.#chip, `${state.number} ${state.name}`);
     say(this.#node, state.node === null ? "none" : state.node.id);
     if (state.trace.length > 0) this.#showTrace(state.trace);
     this.#showProblem(state);
+  }
+
+  /** Shows that nothing flows although all is well, or that it does. */
+  idle(idle: boolean): void {
+    mark(this.element, "idle", String(idle));
+    this.#idle.hidden = !idle;
   }
 
   #showProblem(state: PublisherState | PlayerState): void {

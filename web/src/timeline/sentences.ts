@@ -3,7 +3,7 @@
 import type {
   AttemptEvent, Connection, GapEvent, NodeRef, OutcomeWord, PlayerState, PublisherState, RoomState, Trial,
 } from "../sdk";
-import { duration, list, milliseconds } from "../ui/format";
+import { duration, milliseconds } from "../ui/format";
 
 /** How a sentence is meant. */
 export type Tone = "good" | "bad" | "warn" | "info";
@@ -56,10 +56,7 @@ export function streamSentence(
 ): Sentence | null {
   const name = nameOf(subject);
   const same = before !== null && before.number === now.number && before.code === now.code;
-  if (same && sameLife(before.node, now.node)) {
-    if (before.idle === now.idle) return null;
-    return { tone: "info", text: now.idle ? `${name}: muted; nothing flows.` : `${name}: flows again.` };
-  }
+  if (same && sameLife(before.node, now.node)) return null;
   switch (now.number) {
     case 0:
       if (now.final) return { tone: "bad", text: `${name}: ${now.text}. ${advice(now.code)}` };
@@ -79,7 +76,12 @@ function arrival(subject: Subject, before: PublisherState | PlayerState | null, 
   if (from !== null && from.id !== node) return `moved from ${from.id} to ${node}.`;
   if (from !== null) return `${node} came back as another process, and is used again.`;
   const preposition = subject.kind === "publish" ? "to" : "from";
-  return `${DOING[subject.kind]} ${preposition} ${node}${now.idle ? "; the stream is muted" : ""}.`;
+  return `${DOING[subject.kind]} ${preposition} ${node}.`;
+}
+
+/** A player's stream became idle, or flows again. */
+export function idleSentence(subject: Subject, idle: boolean): Sentence {
+  return { tone: "info", text: `${nameOf(subject)}: ${idle ? "nothing flows, as its publisher is muted" : "media flows again"}.` };
 }
 
 function sameLife(a: NodeRef | null, b: NodeRef | null): boolean {
@@ -147,18 +149,16 @@ export function attemptSentence(subject: Subject, attempt: AttemptEvent): Senten
 /** A stop in the media. */
 export function gapSentence(subject: Subject, gap: GapEvent): Sentence {
   const kinds = Object.entries(gap.kinds).map(([kind, ms]) => `${kind} ${milliseconds(ms)}`);
-  const each = kinds.length > 1 ? ` (${list(kinds)})` : "";
-  const way = sameLife(gap.before, gap.after)
-    ? `${gap.after.id} stayed in use`
-    : `from ${gap.before.id} to ${gap.after.id}`;
-  const what = subject.kind === "publish" ? "sent nothing" : "had no media";
-  return { tone: gap.ms > 1_000 ? "bad" : "warn", text: `${nameOf(subject)} ${what} for ${milliseconds(gap.ms)}${each}, ${way}.` };
+  const each = kinds.length > 1 ? ` (${kinds.join(", ")})` : "";
+  const way = sameLife(gap.before, gap.after) ? `still at ${gap.after.id}` : `from ${gap.before.id} to ${gap.after.id}`;
+  const what = subject.kind === "publish" ? "sent nothing for" : "no media for";
+  return { tone: gap.ms > 1_000 ? "bad" : "warn", text: `${nameOf(subject)}: ${what} ${milliseconds(gap.ms)}${each}, ${way}.` };
 }
 
-/** How the client is connected; `null` where there is nothing to say. */
-export function connectionSentence(before: Connection, now: Connection): Sentence | null {
+/** How the client is connected; `null` where there is nothing to say. Without a login it needs no connection. */
+export function connectionSentence(before: Connection, now: Connection, needed: boolean): Sentence | null {
   if (now.state === "connected") return { tone: "good", text: `Connected to the coordinator at ${now.url}.` };
-  if (before.state === "connected") {
+  if (before.state === "connected" && needed) {
     return { tone: "warn", text: `Lost the coordinator at ${before.url}; looking for another. Media does not need it.` };
   }
   return null;

@@ -6,7 +6,7 @@ import type { Login } from "../../src/console";
 import { actions, devInfo, devToken } from "../../src/dev";
 import { RoomSchema, StreamSchema } from "../../src/gen/waystation/v1/cluster_pb";
 import { NodeHealth, NodeSchema } from "../../src/gen/waystation/v1/common_pb";
-import { type Kill, nodesInUse, progressOf, resultOf } from "../../src/panels/guide";
+import { killOf, nodesInUse, progressOf, resultOf, settled } from "../../src/panels/guide";
 import { nodeRows, nodeState } from "../../src/panels/nodes";
 import { roomRows } from "../../src/panels/room-rows";
 import { mediaProblem, pictures, sounds } from "../../src/picture/choice";
@@ -157,17 +157,24 @@ describe("the demonstration", () => {
     ]);
   });
 
-  test("waits for the gap of whatever the kill hit, and then tells it", () => {
-    const waiting: Kill = { node: "relay-2", hit: [{ session: player, before: null }] };
-    expect(progressOf([publisher, player], waiting)).toBe("wait");
-    expect(resultOf(waiting)).toBe("relay-2 is dead: the player is moving.");
-    const after = session("play", "relay-3", { ms: 141.2, before: "relay-2", after: "relay-3" });
-    const done: Kill = { node: "relay-2", hit: [{ session: after, before: null }] };
-    expect(progressOf([publisher, after], done)).toBe("done");
-    expect(resultOf(done)).toBe("relay-2 is dead: the player went on at relay-3 after 141 ms.");
+  test("waits for the gap of whatever the kill hit, and then tells the first one", () => {
+    const hit = { ...player };
+    const kill = killOf("relay-2", [publisher, hit]);
+    expect(progressOf([publisher, hit], kill)).toBe("wait");
+    expect(resultOf(kill)).toBe("relay-2 is dead: the player is moving.");
+    Object.assign(hit, { lastGap: { ms: 141.2, before: "relay-2", after: "relay-3" } });
+    const done = settled(kill);
+    expect(progressOf([publisher, hit], done)).toBe("done");
+    Object.assign(hit, { lastGap: { ms: 999, before: "relay-3", after: "relay-3" } });
+    expect(resultOf(settled(done))).toBe("relay-2 is dead: the player went on at relay-3 after 141 ms.");
+  });
+
+  test("counts the players of a publisher whose node is killed, and names them first", () => {
+    expect(killOf("relay-1", [publisher, player]).hits.map(({ session }) => session)).toEqual([player, publisher]);
+    expect(killOf("relay-2", [publisher, player]).hits.map(({ session }) => session)).toEqual([player]);
   });
 
   test("begins anew once the sessions that a kill hit are gone", () => {
-    expect(progressOf([], { node: "relay-2", hit: [{ session: player, before: null }] })).toBe("publish");
+    expect(progressOf([], killOf("relay-2", [player]))).toBe("publish");
   });
 });

@@ -4,7 +4,7 @@ import type { AttemptEvent, GapEvent, NodeRef, OutcomeWord, PlayerState, Publish
 import { errorText } from "../../src/sdk";
 import { clusterSentences, type SeenNode } from "../../src/timeline/cluster";
 import {
-  advice, attemptSentence, connectionSentence, gapSentence, outcomeTone, outcomeWords, roomSentence, streamSentence, trialLine,
+  advice, attemptSentence, connectionSentence, gapSentence, idleSentence, outcomeTone, outcomeWords, roomSentence, streamSentence, trialLine,
 } from "../../src/timeline/sentences";
 
 const node = (id: string, incarnation = 1n): NodeRef => ({ id, incarnation });
@@ -58,9 +58,8 @@ describe("a player's sentences", () => {
   });
 
   test("tell when the stream is muted and when it flows again", () => {
-    const idle = { ...at1, idle: true };
-    expect(streamSentence(playing, at1, idle)?.text).toBe("Player of lobby/cam: muted; nothing flows.");
-    expect(streamSentence(playing, idle, at1)?.text).toBe("Player of lobby/cam: flows again.");
+    expect(idleSentence(playing, true).text).toBe("Player of lobby/cam: nothing flows, as its publisher is muted.");
+    expect(idleSentence(playing, false).text).toBe("Player of lobby/cam: media flows again.");
   });
 });
 
@@ -92,12 +91,12 @@ test("a gap names its kinds, in milliseconds, and its nodes", () => {
   const gap: GapEvent = { ms: 213.4, kinds: { video: 213.4, audio: 180 }, before: node("relay-1"), after: node("relay-2") };
   expect(gapSentence(playing, gap)).toEqual({
     tone: "warn",
-    text: "Player of lobby/cam had no media for 213 ms (video 213 ms and audio 180 ms), from relay-1 to relay-2.",
+    text: "Player of lobby/cam: no media for 213 ms (video 213 ms, audio 180 ms), from relay-1 to relay-2.",
   });
   const stayed: GapEvent = { ms: 12_345, kinds: { video: 12_345 }, before: node("relay-1"), after: node("relay-1") };
   expect(gapSentence(publishing, stayed)).toEqual({
     tone: "bad",
-    text: "Publisher of lobby/cam sent nothing for 12345 ms, relay-1 stayed in use.",
+    text: "Publisher of lobby/cam: sent nothing for 12345 ms, still at relay-1.",
   });
 });
 
@@ -119,9 +118,10 @@ test("a trial's line has its detail only where it says more than the outcome", (
 
 test("a lost coordinator is told with the word that media does not need it", () => {
   const there = { state: "connected", url: "http://a" } as const;
-  expect(connectionSentence({ state: "idle" }, { state: "connecting", url: "http://a" })).toBeNull();
-  expect(connectionSentence({ state: "connecting", url: "http://a" }, there)?.tone).toBe("good");
-  expect(connectionSentence(there, { state: "connecting", url: "http://b" })?.text).toContain("Media does not need it");
+  expect(connectionSentence({ state: "idle" }, { state: "connecting", url: "http://a" }, true)).toBeNull();
+  expect(connectionSentence({ state: "connecting", url: "http://a" }, there, true)?.tone).toBe("good");
+  expect(connectionSentence(there, { state: "connecting", url: "http://b" }, true)?.text).toContain("Media does not need it");
+  expect(connectionSentence(there, { state: "idle" }, false)).toBeNull();
 });
 
 test.each([
