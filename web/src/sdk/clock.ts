@@ -43,11 +43,12 @@ interface Backend {
   stop(): void;
 }
 
-function inWorker(fired: (id: number) => void): Backend {
+function inWorker(fired: (id: number) => void, failed: () => void): Backend {
   const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
   const worker = new Worker(url);
   URL.revokeObjectURL(url);
   worker.onmessage = ({ data }: MessageEvent<number>) => fired(data);
+  worker.onerror = failed;
   return {
     start: (id, delayMs) => worker.postMessage([id, delayMs]),
     cancel: (id) => worker.postMessage([id]),
@@ -68,49 +69,52 @@ function inPage(fired: (id: number) => void): Backend {
   };
 }
 
+/** A timer that has not come to its end. */
+interface Pending {
+  readonly at: Instant;
+  readonly call: () => void;
+}
+
 /** Timers of one client. */
 export class Timers {
-  readonly #calls = new Map<number, () => void>();
-  readonly #backend: Backend;
+  readonly #pending = new Map<number, Pending>();
+  #backend: Backend;
   #last = 0;
 
   constructor() {
-    const fired = (id: number) => {
-      const call = this.#calls.get(id);
-      this.#calls.delete(id);
-      call?.();
-    };
-    this.#backend = backend(fired);
+    this.#backend = typeof Worker === "undefined" ? this.#inPage() : inWorker((id) => this.#fired(id), () => this.#fallBack());
   }
 
   /** Calls `call` once, after that many milliseconds. The returned function prevents that. */
   after(delayMs: number, call: () => void): () => void {
     this.#last += 1;
     const id = this.#last;
-    this.#calls.set(id, call);
+    this.#pending.set(id, { at: now() + delayMs, call });
     this.#backend.start(id, Math.max(0, delayMs));
     return () => {
-      if (this.#calls.delete(id)) this.#backend.cancel(id);
+      if (this.#pending.delete(id)) this.#backend.cancel(id);
     };
   }
 
-  /** How many have not come to their end. */
-  get size(): number {
-    return this.#calls.size;
-  }
-
   stop(): void {
-    this.#calls.clear();
+    this.#pending.clear();
     this.#backend.stop();
   }
-}
 
-/** A page whose content security policy forbids such a worker has its own timers, which are slow in a hidden tab. */
-function backend(fired: (id: number) => void): Backend {
-  if (typeof Worker === "undefined") return inPage(fired);
-  try {
-    return inWorker(fired);
-  } catch {
-    return inPage(fired);
+  #fired(id: number): void {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    pending?.call();
+  }
+
+  #inPage(): Backend {
+    return inPage((id) => this.#fired(id));
+  }
+
+  /** The page's content security policy forbids such a worker: its own timers, slow in a hidden tab, must do. */
+  #fallBack(): void {
+    this.#backend.stop();
+    this.#backend = this.#inPage();
+    for (const [id, { at }] of this.#pending) this.#backend.start(id, Math.max(0, at - now()));
   }
 }

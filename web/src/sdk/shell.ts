@@ -151,6 +151,7 @@ export class Shell {
     } catch (error) {
       // The browser makes no more peer connections, or does not know a codec.
       const detail = error instanceof Error ? error.message : String(error);
+      if (action === "publish") this.#publisher(key)?.handle.outlet.leave(attempt);
       this.handle({ kind: "failed", attempt, failure: { kind: "unreachable", detail } });
     }
   }

@@ -110,7 +110,7 @@ test("a publisher's loss is what its node reports", () => {
 });
 
 test("statistics without anything known make an empty digest", () => {
-  expect(digest(new Map([["x", { type: "certificate" }]]))).toEqual({ at: 0, received: 0, lastReceivedAt: null, rttMs: null, flows: new Map() });
+  expect(digest(new Map([["x", { type: "certificate" }]]))).toEqual({ at: 0, received: null, lastReceivedAt: null, rttMs: null, flows: new Map() });
 });
 
 test("wanted codecs come first and repair stays; without a known one the browser's order stays", () => {

@@ -28,8 +28,8 @@ export interface Flow {
 export interface Digest {
   /** When, in milliseconds since 1970. */
   readonly at: number;
-  /** Bytes of any sort that came from the node. */
-  readonly received: number;
+  /** Bytes of any sort that came from the node; `null` where the browser does not count them. */
+  readonly received: number | null;
   /** When the last packet of any sort came, where the browser tells. */
   readonly lastReceivedAt: number | null;
   readonly rttMs: number | null;
@@ -55,7 +55,7 @@ export function digest(report: { readonly values: () => Iterable<unknown> }): Di
   const rtt = optional(pair["currentRoundTripTime"]);
   return {
     at: number(transport["timestamp"] ?? pair["timestamp"]),
-    received: number(transport["bytesReceived"] ?? pair["bytesReceived"]),
+    received: optional(transport["bytesReceived"] ?? pair["bytesReceived"]),
     lastReceivedAt: optional(pair["lastPacketReceivedTimestamp"]),
     rttMs: rtt === null ? null : rtt * 1_000,
     flows,

@@ -39,7 +39,7 @@ export function quality(before: Digest, after: Digest, node: NodeRef, muted: boo
   const codecs: Partial<Record<Kind, string>> = {};
   for (const { kind, flow } of flows) if (flow.codec !== null) codecs[kind] = flow.codec;
   const signs = {
-    alive: after.received > before.received,
+    alive: after.received === null || after.received > (before.received ?? 0),
     rttMs: after.rttMs,
     loss: lossOf(flows.map(({ flow }) => flow), grown((flow) => flow.lost), grown((flow) => flow.packets)),
     // The browser counts a freeze at its end, also what of it was before these 3 s.

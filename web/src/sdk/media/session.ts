@@ -59,8 +59,13 @@ export class Session {
 
   /** Adds transceivers in `prepare`, and dials. */
   constructor(readonly dial: Dial, prepare: (peer: RTCPeerConnection) => void, private readonly reports: Reports) {
+    try {
+      prepare(this.peer);
+    } catch (error) {
+      this.peer.close();
+      throw error;
+    }
     this.peer.onconnectionstatechange = () => this.#connectionChanged();
-    prepare(this.peer);
     for (const { receiver } of this.peer.getTransceivers()) {
       receiver.track.onunmute = () => { if (dial.action === "play") reports.media(); };
     }
@@ -129,7 +134,9 @@ export class Session {
     const before = this.#last;
     this.#first ??= seen;
     this.#last = seen;
-    if (before !== undefined && seen.received <= before.received) return;
+    // A browser that does not count what comes cannot tell silence either.
+    if (seen.received === null) return this.reports.heard(now());
+    if (before !== undefined && seen.received <= (before.received ?? 0)) return;
     // Something came between the two looks; the browser may know more exactly when.
     const latest = Math.min(now(), instantOf(seen.at));
     const earliest = before === undefined ? latest : Math.min(latest, instantOf(before.at));
