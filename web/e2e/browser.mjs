@@ -18,6 +18,7 @@
 // {"do":"kill"|"freeze"|"start","node"}    by the page's button
 // {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
 // {"do":"switch","session","kind":"video"|"audio","to":"test"|"camera"|"screen"|"tone"|"microphone"}   a publisher's source
+// {"do":"reload"}                  the same visitor comes back
 // {"do":"click","selector"}         anything else
 // {"do":"screenshot","path","full":true}
 // {"do":"quit"}                    so does the end of standard input
@@ -131,6 +132,10 @@ const COMMANDS = {
   },
   act: (tab, { session, action }) => tab.click(`${card(session)} [data-action="${action}"]`),
   switch: (tab, { session, kind, to }) => choose(tab, `${card(session)} [data-switch="${kind}"]`, to),
+  async reload(tab) {
+    await tab.reload();
+    await tab.waitForSelector('#status[data-watch="watching"]');
+  },
   click: (tab, { selector }) => tab.click(selector),
   async screenshot(tab, { path, full = false }) {
     await tab.screenshot({ path, fullPage: full });

@@ -81,7 +81,10 @@ export class Console implements Page {
   forget(session: Session): void {
     const at = this.sessions.indexOf(session);
     if (at >= 0) this.sessions.splice(at, 1);
+    // Whoever stopped it by the keyboard goes on from where the cards are.
+    const focused = session.element.contains(document.activeElement);
     session.element.remove();
+    if (focused) this.around.cards.closest("section")?.focus();
     this.changed();
   }
 

@@ -10,7 +10,7 @@
  * - `[data-session="publish ROOM/STREAM"]`, `[data-session="play ROOM/STREAM"]`, with `data-state` (0, 1, 2),
  *   `data-state-name`, `data-code`, `data-final`, `data-node`, `data-attempt`, `data-idle` (players), `data-quality` (0 to 5), and
  *   `data-last-gap-ms` and `data-gaps` once there was one. In it: one `video`; `[data-part=trace] li` with `data-node`,
- *   `data-outcome`, `data-took-ms`; `[data-part=problem]`; `[data-action=stop|kill|retry|dismiss|sound|mute-video|mute-audio]`.
+ *   `data-outcome`, `data-took-ms`; `[data-part=problem]` (final failures); `[data-action=stop|kill|retry|dismiss|sound|mute-video|mute-audio]`.
  * - `[data-session="room ROOM"]` with `data-state`, `data-state-name`, `data-code`, `data-room-session`; in it
  *   `[data-action=login|logout]` and `[data-stream="ROOM/STREAM"]` with `data-origin`.
  * - `#nodes-list [data-node=N]` with `data-state` (`healthy`, `suspect`, `dead`, `frozen`, `starting`, `unknown`); in it

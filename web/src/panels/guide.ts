@@ -49,9 +49,8 @@ export function settled(kill: Kill): Kill {
 /** The step that comes next. */
 export function progressOf(sessions: readonly Session[], kill: Kill | null): Progress {
   const flows = (kind: "publish" | "play") => sessions.some(({ subject, state }) => subject.kind === kind && state.number === 2);
-  if (kill !== null && kill.hits.some(({ session }) => sessions.includes(session))) {
-    return kill.hits.every(({ gap }) => gap !== null) ? "done" : "wait";
-  }
+  const live = kill === null ? [] : kill.hits.filter(({ session }) => sessions.includes(session) && session.state.number !== 0);
+  if (live.length > 0) return live.every(({ gap }) => gap !== null) ? "done" : "wait";
   if (!flows("publish")) return "publish";
   return flows("play") ? "kill" : "play";
 }
@@ -60,7 +59,8 @@ export function progressOf(sessions: readonly Session[], kill: Kill | null): Pro
 export function resultOf(kill: Kill): string {
   const sentences = kill.hits.map(({ session, gap }) => {
     const noun = session.subject.kind === "play" ? "player" : "publisher";
-    return gap === null ? `the ${noun} is moving` : `the ${noun} went on at ${gap.after} after ${milliseconds(gap.ms)}`;
+    if (gap === null) return session.state.number === 0 ? `the ${noun} found no other node` : `the ${noun} is moving`;
+    return `the ${noun} went on at ${gap.after} after ${milliseconds(gap.ms)}`;
   });
   return `${kill.node} is dead: ${list(sentences)}.`;
 }
@@ -94,7 +94,7 @@ export class Guide {
   #dead: string[] = [];
   #kill: Kill | null = null;
 
-  constructor(panel: HTMLElement, app: Console, kill: (node: string) => Promise<void>, start: (node: string) => Promise<void>) {
+  constructor(private readonly panel: HTMLElement, app: Console, kill: (node: string) => Promise<void>, start: (node: string) => Promise<void>) {
     const note = h("p", { className: "problem", hidden: true, role: "alert" });
     const failed = (error: Error) => { note.hidden = false; say(note, error.message); };
     const fresh = (work: () => Promise<void>) => () => { note.hidden = true; return work(); };
@@ -124,6 +124,7 @@ export class Guide {
   }
 
   show(sessions: readonly Session[], relays: readonly DevRelay[]): void {
+    const focused = this.panel.contains(document.activeElement);
     if (this.#kill !== null) this.#kill = settled(this.#kill);
     const progress = progressOf(sessions, this.#kill);
     const at = ORDER.indexOf(progress);
@@ -136,7 +137,7 @@ export class Guide {
     const of = (kind: "publish" | "play") => sessions.find(({ subject, state }) => subject.kind === kind && state.number !== 0);
     showStep(this.#publish, this.#published, of("publish"), "is published to");
     showStep(this.#play, this.#played, of("play"), "is played from");
-    this.#play.disabled = progress === "publish";
+    this.#play.disabled = of("publish") === undefined;
     const nodes = at < 2 ? [] : nodesInUse(sessions);
     this.#kills.show(nodes);
     this.#idle.hidden = nodes.length > 0;
@@ -144,6 +145,14 @@ export class Guide {
     this.#dead = relays.filter(({ state }) => state !== "running").map(({ id }) => id);
     this.#revive.hidden = this.#dead.length === 0;
     say(this.#revive, `Start ${list(this.#dead)} again`);
+    this.#keepFocus(focused);
+  }
+
+  /** A button that was pressed may be gone now: the focus goes on to the step that is next. */
+  #keepFocus(focused: boolean): void {
+    const { activeElement } = document;
+    if (!focused || (this.panel.contains(activeElement) && activeElement?.closest("[hidden]") === null)) return;
+    this.panel.querySelector<HTMLElement>('[aria-current="step"] button:not([hidden])')?.focus();
   }
 
   #showResult(): void {

@@ -22,7 +22,8 @@ export class SessionCard {
   /** Where controls of this kind of session go. */
   readonly extra: HTMLElement;
   readonly #chip = h("span", { className: "chip", data: { part: "state" } });
-  readonly #idle = h("p", { className: "idle", hidden: true }, "Muted by its publisher");
+  /** What lasts for a moment only is said over the picture: nothing below moves for it. */
+  readonly #note = h("p", { className: "note", hidden: true });
   readonly #node: HTMLElement;
   readonly #gap: HTMLElement;
   readonly #meter: HTMLElement;
@@ -31,6 +32,8 @@ export class SessionCard {
   readonly #trace = h("ol", { className: "trace", data: { part: "trace" } });
   readonly #problem = h("p", { className: "problem", hidden: true, data: { part: "problem" } });
   #gaps = 0;
+  #muted = false;
+  #recovering = "";
 
   constructor(readonly subject: Subject, video: HTMLVideoElement) {
     const { kind, key } = subject;
@@ -46,7 +49,7 @@ export class SessionCard {
     const arrow = h("span", { className: `way ${kind}`, aria: { hidden: "true" } }, kind === "publish" ? "↑" : "↓");
     const title = h("h3", {}, arrow, h("span", { className: "verb" }, kind === "publish" ? "Publishing" : "Playing"), ` ${key}`);
     this.element = h("article", { className: "card session", data: { session: `${kind} ${key}`, kind }, aria: { label: `${kind} ${key}` } },
-      h("div", { className: "screen" }, video, this.#idle),
+      h("div", { className: "screen" }, video, this.#note),
       h("header", {}, title, this.#chip),
       this.#problem,
       facts,
@@ -71,6 +74,7 @@ export class SessionCard {
     mark(this.#chip, "tone", state.number === 2 ? "good" : state.final ? "bad" : state.number === 1 ? "warn" : "info");
     say(this.#chip, `${state.number} ${state.name}`);
     say(this.#node, state.node === null ? "none" : state.node.id);
+    if (state.number === 0) this.#forgetQuality();
     if (state.trace.length > 0) this.#showTrace(state.trace);
     this.#showProblem(state);
   }
@@ -78,19 +82,26 @@ export class SessionCard {
   /** Shows that nothing flows although all is well, or that it does. */
   idle(idle: boolean): void {
     mark(this.element, "idle", String(idle));
-    this.#idle.hidden = !idle;
+    this.#muted = idle;
+    this.#showNote();
   }
 
   #showProblem(state: PublisherState | PlayerState): void {
     const wait = state.retryAfterMs === null ? "" : ` Wait ${Math.ceil(state.retryAfterMs / 1_000)} s first.`;
-    this.problem(state.code === 0 ? "" : `${state.code}: ${state.text}.${state.final ? ` ${advice(state.code)}${wait}` : ""}`);
-    mark(this.#problem, "tone", state.final ? "bad" : "warn");
+    this.problem(state.final ? `${state.code}: ${state.text}. ${advice(state.code)}${wait}` : "");
+    this.#recovering = state.code === 0 || state.final ? "" : `${state.code}: ${state.text}`;
+    this.#showNote();
+  }
+
+  #showNote(): void {
+    const text = this.#recovering !== "" ? this.#recovering : this.#muted ? "Muted by its publisher" : "";
+    this.#note.hidden = text === "";
+    say(this.#note, text);
   }
 
   /** Shows what is wrong, or nothing. */
   problem(text: string): void {
     this.#problem.hidden = text === "";
-    mark(this.#problem, "tone", "bad");
     say(this.#problem, text);
   }
 
@@ -117,6 +128,13 @@ export class SessionCard {
     this.#gap.classList.remove("flash");
     void this.#gap.offsetWidth;
     this.#gap.classList.add("flash");
+  }
+
+  #forgetQuality(): void {
+    mark(this.element, "quality", null);
+    mark(this.#quality, "tone", null);
+    say(this.#quality, "–");
+    say(this.#figures, "–");
   }
 
   /** Shows the quality of the last seconds. */

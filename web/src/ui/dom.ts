@@ -68,7 +68,7 @@ export class Keyed<Item, Part extends { readonly element: HTMLElement }> {
   }
 }
 
-/** A button that is disabled while its work runs; a failure is handed to `failed`. */
+/** A button that does nothing more while its work runs, yet keeps the focus; a failure is handed to `failed`. */
 export function button(
   text: string,
   work: () => Promise<void> | void,
@@ -77,13 +77,14 @@ export function button(
 ): HTMLButtonElement {
   const element = h("button", { type: "button", ...properties }, text);
   element.onclick = async () => {
-    element.disabled = true;
+    if (element.ariaBusy === "true") return;
+    element.ariaBusy = "true";
     try {
       await work();
     } catch (error) {
       failed(error instanceof Error ? error : new Error(String(error)));
     } finally {
-      element.disabled = false;
+      element.ariaBusy = "false";
     }
   };
   return element;
