@@ -131,3 +131,47 @@ fn a_stream_that_is_not_in_the_room_is_the_coordinators_word() {
     player.state("player", 0, 1_004_002);
     assert_eq!(player.end(SOON).code(), Some(3));
 }
+
+/// What a command prints.
+fn run(cluster: &Cluster, words: &[&str]) -> String {
+    output(waystation().args(words).args(["--coordinator", &cluster.coordinators.join(",")]))
+}
+
+#[test]
+fn a_kicked_publisher_is_off_the_air_and_refused_until_it_is_let_in_again() {
+    // ROOM-8, PLAY-7
+    let cluster = Cluster::start(2);
+    let clip = video();
+    let publish = || cluster.publish("room", "alice", "cam", &["--video", &clip, "--loop"]);
+    let mut alice = publish();
+    alice.state("publisher", 2, 0);
+    let mut bob = cluster.play("room", "bob", "cam", &[]);
+    bob.state("player", 2, 0);
+    let kick = ["kick", "--room", "room", "--user", "alice"];
+    let told = run(&cluster, &kick);
+    assert!(told.contains("alice is out of room room, and refused for 10m"), "{told}");
+    alice.state("room", 0, 1_002_055);
+    assert_eq!(alice.end(SOON).code(), Some(3), "{}", alice.story());
+    bob.state("player", 0, 1_004_002);
+    publish().state("room", 0, 1_002_055);
+    let told = run(&cluster, &[&kick[..], &["--for", "0"]].concat());
+    assert!(told.contains("alice may come into room room again"), "{told}");
+    publish().state("publisher", 2, 0);
+}
+
+#[test]
+fn keys_are_listed_and_rotated_and_only_an_administrator_may() {
+    let cluster = Cluster::start(1);
+    let listed = run(&cluster, &["keys", "list"]);
+    assert!(listed.contains("signing") && listed.lines().count() == 2, "{listed}");
+    let rotated = run(&cluster, &["keys", "rotate"]);
+    assert!(rotated.contains("signs in 10s") || rotated.contains("signs in 9s"), "{rotated}");
+    assert!(run(&cluster, &["keys", "list"]).contains("upcoming"));
+    let user = cluster.token("room", "eve", Rights::Both);
+    let refused = waystation()
+        .args(["keys", "rotate", "--token", &user, "--coordinator", &cluster.coordinators[0]])
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("does not allow administration"), "{message}");
+}

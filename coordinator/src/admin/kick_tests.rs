@@ -2,7 +2,7 @@ use waystation_proto::{SessionId, StreamId};
 
 use super::*;
 use crate::{
-    keys::{ClaimEntry, EpochSource, Rights, UserEntry},
+    keys::{ClaimEntry, EpochSource},
     store::{Batch, Change, Entry, MAX_TRANSACTION},
 };
 
@@ -54,19 +54,9 @@ fn claim(view: &mut View, stream: &str, session: &str) {
 
 fn with_ann() -> View {
     let mut view = View::new(keys());
-    let session = SessionId::new("s1").unwrap();
-    let entry = UserEntry {
-        app: "app".into(),
-        session: session.clone(),
-        shown: session,
-        rights: Rights::default(),
-        expires_s: None,
-        connection: 1,
-        owner: "c".into(),
-        replaced: Vec::new(),
-        doubted: false,
-    };
-    put(&mut view, &Key::User(room(), ann()), encode(&entry));
+    let entry =
+        r#"{"session":"s1","shown":"s1","rights":{"publish":true,"play":true},"connection":1,"owner":"c"}"#;
+    put(&mut view, &Key::User(room(), ann()), entry.into());
     claim(&mut view, "cam", "s1");
     view
 }

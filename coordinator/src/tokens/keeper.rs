@@ -103,10 +103,8 @@ pub async fn begin(store: &dyn Store, keys: &Keys, tokens: &NodeTokens) -> Resul
         view.relist(&Listing { revision: listed.revision, entries });
         match plan(&view, keys, tokens, Cause::Clock, unix_ms()) {
             Plan::Settled(done) => return done.map(|_| ()).map_err(Into::into),
-            Plan::Write(..) if !view.signing().is_empty() && !tokens.ring().borrow().spans().is_empty() => {
-                // One signs: what is due besides can wait.
-                return Ok(());
-            }
+            // One signs: what is due besides can wait.
+            Plan::Write(..) if !tokens.ring().borrow().spans().is_empty() => return Ok(()),
             Plan::Write(transaction, _) => store.commit(transaction).await?,
         };
     }

@@ -20,6 +20,7 @@ use waystation_proto::{
 use crate::support::{
     Client, ROOM, Relay, Server, code, config, connect, down, hello, login, node_token, soon, token_with,
 };
+use crate::wire::{contains, grpc_web, raw};
 
 /// Bound of the clauses about kicks.
 const SECOND: Duration = Duration::from_secs(1);
@@ -351,4 +352,19 @@ async fn a_relay_shows_the_keys_of_a_store_that_was_lost_and_claims_are_proved_w
     let mut bob = Client::with(&second, "bob", 2, resumed).await;
     let kept = bob.plan_publish("standby").await.unwrap().claim.unwrap();
     assert_eq!(kept.epoch, standby.claim.unwrap().epoch);
+}
+
+#[tokio::test]
+async fn an_apps_server_kicks_over_grpc_web() {
+    // ROOM-8
+    let server = Server::start().await;
+    let mut ann = Client::login(&server, "ann").await;
+    let ask = v1::KickUserRequest { room: ROOM.into(), user: "ann".into(), for_s: 60 };
+    let token = token_with("ops", |token| token.admin = true);
+    let mut call = grpc_web("/waystation.v1.AdminService/KickUser", &ask);
+    let at = call.windows(10).position(|window| window == b"x-grpc-web").unwrap();
+    call.splice(at..at, format!("authorization: Bearer {token}\r\n").into_bytes());
+    let answer = raw(server.listen, &call, |_| false).await;
+    assert!(contains(&answer, "grpc-status:0"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(down(ann.events()).await, 1_002_055);
 }
