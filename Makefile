@@ -17,12 +17,14 @@ AIORTC := aiortc==1.16.0
 run: build web
 	$(WAYSTATION) dev --port $(PORT) --relays $(RELAYS) --page web/dist
 
-build: target/.c-compiler
+build: target/.build-packages
 	cargo build --release --locked
 
-# aws-lc-rs and ring build C code.
-target/.c-compiler:
-	@command -v cc >/dev/null || ( $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq --no-install-recommends gcc libc6-dev )
+# aws-lc-rs and ring build C code; etcd-client builds protobuf, and needs its well-known types beside the compiler.
+target/.build-packages:
+	@{ command -v cc && command -v protoc && test -e /usr/include/google/protobuf/descriptor.proto; } >/dev/null || \
+	  ( $(SUDO) apt-get update -q && \
+	    $(SUDO) apt-get install -yq --no-install-recommends gcc libc6-dev protobuf-compiler libprotobuf-dev )
 	@mkdir -p target && touch $@
 
 web: web/dist/index.html
@@ -35,7 +37,7 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
 
-test: test-tools target/.c-compiler web
+test: test-tools target/.build-packages web
 	./tests/run
 
 test-tools: target/.test-packages target/venv/bin/aiortc.version
@@ -54,7 +56,7 @@ target/venv/bin/aiortc.version: Makefile
 	target/venv/bin/pip install --quiet --disable-pip-version-check '$(AIORTC)'
 	@touch $@
 
-lint: target/.c-compiler web/node_modules/.package-lock.json
+lint: target/.build-packages web/node_modules/.package-lock.json
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run --silent lint

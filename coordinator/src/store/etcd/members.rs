@@ -77,7 +77,11 @@ impl Members {
             match Failure::from(error) {
                 // To authenticate is harmless twice.
                 Failure::Unclear(text) => Failure::NotDone(text),
-                failure => failure,
+                failure @ (Failure::NotDone(_)
+                | Failure::LeaseGone
+                | Failure::Compacted
+                | Failure::Bad(_)
+                | Failure::Denied(_)) => failure,
             }
         })?;
         Ok(held.insert(client).clone())
