@@ -66,7 +66,7 @@ docs: web/node_modules/.package-lock.json
 	cd web && npm run --silent docs
 
 bench: build
-	cargo bench --locked --bench forward
+	cargo bench --locked --bench forward --bench coordinator
 
 clean:
 	cargo clean
