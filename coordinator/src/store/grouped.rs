@@ -59,7 +59,10 @@ struct Room {
 
 fn compared(compare: &Compare) -> &str {
     match compare {
-        Compare::Absent(key) | Compare::Modified(key, _) | Compare::Version(key, _) | Compare::Value(key, _) => key,
+        Compare::Absent(key)
+        | Compare::Modified(key, _)
+        | Compare::Version(key, _)
+        | Compare::Value(key, _) => key,
     }
 }
 
@@ -241,7 +244,8 @@ mod tests {
         assert!(all.iter().all(|done| matches!(done, Ok(Outcome::Done(_)))), "{all:?}");
         let commits = gated.commits.swap(0, Ordering::Relaxed);
         assert!(commits <= 3, "{commits} for 61 transactions");
-        let again = [grouped.commit(create("k1")), grouped.commit(create("new")), grouped.commit(create("k2"))];
+        let again =
+            [grouped.commit(create("k1")), grouped.commit(create("new")), grouped.commit(create("k2"))];
         let done = join_all(again).await;
         assert_eq!(done[0], Ok(Outcome::Conflict));
         assert!(matches!(done[1], Ok(Outcome::Done(_))));
@@ -253,11 +257,15 @@ mod tests {
         let mut room = Room::default();
         assert!(room.take(&create("a")) && room.take(&create("b")));
         assert!(!room.take(&create("a")), "it would be written twice");
-        let looks =
-            Transaction { compares: vec![Compare::Modified("b".into(), 7)], writes: vec![Write::put("c".into(), vec![])] };
+        let looks = Transaction {
+            compares: vec![Compare::Modified("b".into(), 7)],
+            writes: vec![Write::put("c".into(), vec![])],
+        };
         assert!(!room.take(&looks), "it sees what another writes");
-        let seen =
-            Transaction { compares: vec![Compare::Modified("d".into(), 7)], writes: vec![Write::put("e".into(), vec![])] };
+        let seen = Transaction {
+            compares: vec![Compare::Modified("d".into(), 7)],
+            writes: vec![Write::put("e".into(), vec![])],
+        };
         assert!(room.take(&seen));
         assert!(!room.take(&create("d")), "it writes what another sees");
     }

@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    Answer, Batch, Changes, Found, LeaseId, Listing, Outcome, Store, StoreId, Transaction, WatchError,
+    Answer, Batch, Changes, Found, LeaseId, Listing, Outcome, Store, StoreId, Transaction, WatchError, count,
     memory_core::Core,
 };
 
@@ -98,7 +98,12 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome> {
-        async move { self.0.with(|core| core.commit(transaction)) }.boxed()
+        async move {
+            let result = self.0.with(|core| core.commit(transaction));
+            count(&result);
+            result
+        }
+        .boxed()
     }
 
     fn watch(&self, prefix: &str, from: u64) -> Changes {

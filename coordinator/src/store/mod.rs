@@ -16,6 +16,8 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use thiserror::Error;
 
+use crate::metrics;
+
 pub use etcd::{EtcdConfig, EtcdConfigError, EtcdStore, EtcdTls, EtcdUser};
 pub use grouped::Grouped;
 pub use memory::MemoryStore;
@@ -158,6 +160,15 @@ pub enum Outcome {
     Done(u64),
     /// A compare did not hold; nothing was changed. Read again and decide again.
     Conflict,
+}
+
+/// Counts what became of a transaction.
+fn count(result: &Result<Outcome, StoreError>) {
+    metrics::store_commit(match result {
+        Ok(Outcome::Done(_)) => "done",
+        Ok(Outcome::Conflict) => "conflict",
+        Err(_) => "failed",
+    });
 }
 
 /// One key that changed.

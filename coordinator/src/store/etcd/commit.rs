@@ -10,10 +10,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::{CALL_WITHIN, Inner, failure::Failure, wire};
-use crate::{
-    metrics,
-    store::{Compare, Entry, LeaseId, Outcome, StoreError, Transaction, Write},
-};
+use crate::store::{Compare, Entry, LeaseId, Outcome, StoreError, Transaction, Write, count};
 
 /// What the entries tell of a transaction whose answer is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +62,7 @@ impl Inner {
         let own = self.own().await?;
         transaction.compares.push(Compare::Value(self.life.key().to_owned(), own));
         let result = self.try_commit(&transaction).await;
-        metrics::store_commit(match &result {
-            Ok(Outcome::Done(_)) => "done",
-            Ok(Outcome::Conflict) => "conflict",
-            Err(_) => "failed",
-        });
+        count(&result);
         result
     }
 
