@@ -30,7 +30,7 @@ pub enum Key {
     /// [`SigningEntry`].
     Signing(KeyId),
     /// [`NewestEntry`].
-    NewestKey,
+    Newest,
     /// [`CoordinatorEntry`].
     Coordinator(String),
     /// [`RestoringEntry`]: some coordinator is writing back what the store lost.
@@ -69,7 +69,7 @@ impl Keys {
             Key::Revoked(session) => format!("{prefix}revoked/{session}"),
             Key::Kicked(room, user) => format!("{prefix}kicked/{room}/{user}"),
             Key::Signing(id) => format!("{prefix}signing/{id}"),
-            Key::NewestKey => format!("{prefix}newest-key"),
+            Key::Newest => format!("{prefix}newest-key"),
             Key::Coordinator(id) => format!("{prefix}coordinator/{id}"),
             Key::Restoring => format!("{prefix}restoring"),
         }
@@ -101,7 +101,7 @@ impl Keys {
                 Some(Key::Kicked(RoomId::new(room).ok()?, UserId::new(user).ok()?))
             }
             ("signing", Some(id), None) => KeyId::new(id).ok().map(Key::Signing),
-            ("newest-key", None, None) => Some(Key::NewestKey),
+            ("newest-key", None, None) => Some(Key::Newest),
             (_, _, _) => None,
         }
     }
@@ -167,6 +167,9 @@ pub struct UserEntry {
     /// Its owner has not heard it for long, and asks whether another coordinator has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub doubted: bool,
+    /// What a newer version wrote: it is kept when this one writes the entry again.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Who may publish a stream. Written when the claim is taken and never again, so that the revision of the write can
@@ -330,7 +333,7 @@ mod tests {
             Key::Revoked(SessionId::new("s").unwrap()),
             Key::Kicked(RoomId::new("r").unwrap(), UserId::new("u").unwrap()),
             Key::Signing(KeyId::new("k-_1").unwrap()),
-            Key::NewestKey,
+            Key::Newest,
             Key::Coordinator("0a".into()),
             Key::Restoring,
         ] {

@@ -78,7 +78,7 @@ fn put_back(view: &View, key: &str, value: &[u8], modified: u64, listed: Option<
             | Key::Revoked(_)
             | Key::Kicked(..)
             | Key::Signing(_)
-            | Key::NewestKey,
+            | Key::Newest,
         )
         | None => {
             listed.is_none().then(|| back(value.to_vec(), None))

@@ -343,7 +343,7 @@ impl View {
                     None => self.signing.remove(&id),
                 };
             }
-            Key::NewestKey => self.newest_key = entry.and_then(read),
+            Key::Newest => self.newest_key = entry.and_then(read),
             Key::Revoked(session) => {
                 match entry.and_then(read).map(|held| held.value) {
                     Some(revoked) => {

@@ -52,7 +52,7 @@ fn plan(
                 Ok(made) => made,
                 Err(error) => return Plan::Settled(Err(error)),
             };
-            let newest = keys.text(&Key::NewestKey);
+            let newest = keys.text(&Key::Newest);
             let seen = view.newest_key().map(|held| held.modified);
             let compares = vec![Compare::unchanged(newest.clone(), seen)];
             let writes = vec![
@@ -96,7 +96,7 @@ pub async fn rotate(context: &Context) -> Result<(), Fault> {
 pub async fn begin(store: &dyn Store, keys: &Keys, tokens: &NodeTokens) -> Result<(), BeginError> {
     loop {
         // The newest first: one that is made in between is a conflict, not a second one.
-        let newest = store.get(&keys.text(&Key::NewestKey)).await?;
+        let newest = store.get(&keys.text(&Key::Newest)).await?;
         let listed = store.list(&format!("{}signing/", keys.prefix())).await?;
         let entries = listed.entries.into_iter().chain(newest.entry).collect();
         let mut view = View::new(keys.clone());
