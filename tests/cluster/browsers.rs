@@ -8,55 +8,18 @@ use serde_json::Value;
 
 use crate::support::{
     cluster::{Cluster, Rights},
+    namespace::Namespace,
     process::output,
 };
 
-/// A network namespace that goes with the value.
-struct Namespace(String);
-
-impl Namespace {
-    /// One with a loopback interface, and a pair of virtual Ethernet interfaces with an address where `address` says.
-    fn new(name: &str, address: Option<&str>) -> Self {
-        let namespace = Self(format!("ws-{name}-{}", std::process::id()));
-        let ip = |words: &[&str]| drop(output(Command::new("ip").args(words)));
-        ip(&["netns", "add", &namespace.0]);
-        ip(&["-n", &namespace.0, "link", "set", "lo", "up"]);
-        if let Some(address) = address {
-            ip(&["-n", &namespace.0, "link", "add", "ws0", "type", "veth", "peer", "name", "ws1"]);
-            ip(&["-n", &namespace.0, "addr", "add", address, "dev", "ws0"]);
-            ip(&["-n", &namespace.0, "link", "set", "ws0", "up"]);
-            ip(&["-n", &namespace.0, "link", "set", "ws1", "up"]);
-        }
-        namespace
-    }
-
-    /// The same command, run in the namespace.
-    fn within(&self, command: &Command) -> Command {
-        let mut inside = Command::new("ip");
-        inside.args(["netns", "exec", &self.0]).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(name, value),
-                None => inside.env_remove(name),
-            };
-        }
-        inside
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
-    }
-}
-
-fn root() -> &'static Path {
+/// The workspace's folder.
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The one JSON object that a driver prints.
 #[track_caller]
-fn result(command: &mut Command) -> Value {
+pub fn result(command: &mut Command) -> Value {
     let text = output(command);
     serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{command:?} printed {text:?}: {error}"))
 }

@@ -6,4 +6,5 @@ mod browsers;
 mod dev;
 mod failover;
 mod files;
+mod firefox;
 mod support;

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod clips;
 pub mod cluster;
+pub mod namespace;
 pub mod process;
 
 use std::time::{Duration, Instant};
