@@ -5,7 +5,7 @@
  * that plays it never finds it empty.
  */
 
-import type { GapEvent, NodeRef, PlayOptions } from "../api";
+import type { GapEvent, Kind, NodeRef, PlayOptions } from "../api";
 import { now } from "../clock";
 import type { Duration, Instant } from "../machine/time";
 import type { AttemptId } from "../machine/trial";
@@ -34,9 +34,15 @@ export class Inlet {
   /** Uses this session from now on. */
   use(session: Session): void {
     this.#used = session;
-    const [old, next] = [this.media.getTracks(), session.tracks()];
-    for (const track of next) this.media.addTrack(track);
-    for (const track of old) if (!next.includes(track)) this.media.removeTrack(track);
+    const old = this.media.getTracks();
+    const next = session.tracks().filter((track) => !old.includes(track));
+    const gone = old.filter((track) => !session.tracks().includes(track));
+    const of = (kind: Kind, tracks: readonly MediaStreamTrack[]) => tracks.filter((track) => track.kind === kind);
+    // Firefox shows a video track that is added only if it shows none then; the sound keeps the stream from being empty.
+    for (const track of of("audio", next)) this.media.addTrack(track);
+    for (const track of of("video", gone)) this.media.removeTrack(track);
+    for (const track of of("video", next)) this.media.addTrack(track);
+    for (const track of of("audio", gone)) this.media.removeTrack(track);
   }
 
   /** Looks at when media last came. Tells of the gap that it ended. */
