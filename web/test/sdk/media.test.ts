@@ -55,6 +55,13 @@ test("a page that did not look knows of no stop, but of a change of node", () =>
   expect(meter.media("video", B, 1_890)).toMatchObject({ ms: 940, before: A, after: B });
 });
 
+test("a picture that comes once a second does not stop each time", () => {
+  const meter = new GapMeter();
+  const gaps = Array.from({ length: 60 }, (_, second) => meter.media("video", A, second * 1_000)).filter((gap) => gap !== undefined);
+  expect(gaps.length).toBeLessThan(4);
+  expect(meter.media("video", A, 64_000)).toMatchObject({ ms: 5_000 });
+});
+
 test("a frame that was seen before, or is older, changes nothing", () => {
   const meter = new GapMeter();
   meter.media("video", A, 500);

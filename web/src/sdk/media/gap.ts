@@ -9,6 +9,12 @@ import type { Duration, Instant } from "../machine/time";
 /** A stop this long is a gap. */
 export const GAP_MS: Duration = 100;
 
+/** Media that comes seldom, such as a shared screen's, stops only after so many of its usual intervals. */
+const USUAL_INTERVALS = 2.5;
+
+/** How much of the usual interval the newest one makes. */
+const NEWEST_WEIGHT = 0.25;
+
 /** A kind that had stopped this much earlier than the others did not flow: its return is not waited for. */
 const FLOWED_MS: Duration = 1_000;
 
@@ -35,16 +41,19 @@ export class GapMeter {
   readonly #seen = new Map<Kind, Seen>();
   #stop: Stop | undefined;
   #blindSince: Instant | undefined;
+  /** From one look at new media, of any kind, to the next. */
+  #usual: Duration = 0;
 
   /**
    * Media of that kind, from that node, came at that time. Tells of the gap that this ended: every kind had stopped for
-   * more than `GAP_MS`, or, however short, the node is another one.
+   * longer than is usual, or, however short, the node is another one.
    */
   media(kind: Kind, node: NodeRef, at: Instant): GapEvent | undefined {
     const last = this.#seen.get(kind);
     if (last !== undefined && at <= last.at) return undefined;
     const newest = this.#newest();
     if (newest !== undefined && this.#ends(newest, node, at)) this.#stop = this.#ended(newest, node, at);
+    if (newest !== undefined && at > newest.at) this.#usual += (at - newest.at - this.#usual) * NEWEST_WEIGHT;
     this.#seen.set(kind, { at, node });
     if (this.#stop?.awaited.delete(kind) !== true) return undefined;
     this.#stop.kinds.set(kind, at - (last?.at ?? at));
@@ -69,7 +78,7 @@ export class GapMeter {
   #ends(newest: Seen, node: NodeRef, at: Instant): boolean {
     if (newest.node !== node) return this.#stop?.after !== node;
     const since = Math.max(newest.at, this.#blindSince ?? newest.at);
-    return this.#stop === undefined && at - since > GAP_MS;
+    return this.#stop === undefined && at - since > Math.max(GAP_MS, this.#usual * USUAL_INTERVALS);
   }
 
   #ended(newest: Seen, after: NodeRef, backAt: Instant): Stop {

@@ -15,12 +15,18 @@ import type { Session } from "./session";
 /** After so long without a look, what came in between may not have been seen. */
 const BLIND_MS: Duration = 80;
 
+/** A new session may be idle until its stream is found; one that is for longer is muted. */
+const MUTED_MS: Duration = 500;
+
 /** A player's end of its sessions. */
 export class Inlet {
   readonly media = new MediaStream();
   readonly #meter = new GapMeter();
   #lookedAt: Instant = -Infinity;
   #used: Session | undefined;
+  #idleSince: Instant | undefined;
+  /** When the stream was last known to be muted. */
+  #mutedAt: Instant = -Infinity;
 
   constructor(private readonly options: PlayOptions) {}
 
@@ -34,6 +40,7 @@ export class Inlet {
   /** Uses this session from now on. */
   use(session: Session): void {
     this.#used = session;
+    this.#idleSince = undefined;
     const old = this.media.getTracks();
     const next = session.tracks().filter((track) => !old.includes(track));
     const gone = old.filter((track) => !session.tracks().includes(track));
@@ -53,6 +60,14 @@ export class Inlet {
     const at = now();
     if (at - this.#lookedAt > BLIND_MS) this.#meter.blind(at);
     this.#lookedAt = at;
+    this.#idleSince = session.phase === "idle" ? this.#idleSince ?? at : undefined;
+    if (this.#idleSince !== undefined && at - this.#idleSince > MUTED_MS) this.#mutedAt = at;
+    const gap = this.#ended(session, node, at);
+    // A stream that its publisher has muted has no gap.
+    return gap === undefined || this.#mutedAt > at - gap.ms ? undefined : gap;
+  }
+
+  #ended(session: Session, node: NodeRef, at: Instant): GapEvent | undefined {
     for (const kind of ["video", "audio"] as const) {
       const last = session.lastMedia(kind);
       const gap = last === undefined ? undefined : this.#meter.media(kind, node, last);
