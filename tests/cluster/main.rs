@@ -3,7 +3,10 @@
 mod access;
 mod bad_input;
 mod browsers;
+mod coordinators;
 mod dev;
+mod etcd;
+mod examples;
 mod failover;
 mod files;
 mod firefox;

@@ -37,6 +37,7 @@ fn user(name: &str, login: &str, shown: &str) -> (String, Vec<u8>) {
         owner: "c".into(),
         replaced: Vec::new(),
         doubted: false,
+        other: serde_json::Map::new(),
     };
     (keys().text(&Key::User(room(), UserId::new(name).unwrap())), encode(&entry))
 }

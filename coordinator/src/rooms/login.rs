@@ -27,6 +27,9 @@ pub fn session_of(login: &LoginId) -> SessionId {
     SessionId::new(&text).expect("26 letters and digits are an id")
 }
 
+/// What a newer version wrote into an entry.
+type Other = serde_json::Map<String, serde_json::Value>;
+
 /// A login that is asked for. Its token was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
@@ -62,7 +65,7 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
-fn entry(attempt: &Attempt<'_>, shown: SessionId, replaced: Vec<SessionId>) -> UserEntry {
+fn entry(attempt: &Attempt<'_>, shown: SessionId, replaced: Vec<SessionId>, other: Other) -> UserEntry {
     let token = attempt.token;
     UserEntry {
         app: token.app.clone(),
@@ -74,6 +77,7 @@ fn entry(attempt: &Attempt<'_>, shown: SessionId, replaced: Vec<SessionId>) -> U
         owner: attempt.owner.to_owned(),
         replaced,
         doubted: false,
+        other,
     }
 }
 
@@ -82,7 +86,7 @@ fn entry(attempt: &Attempt<'_>, shown: SessionId, replaced: Vec<SessionId>) -> U
 pub fn decide(held: Option<&UserEntry>, attempt: &Attempt<'_>) -> Decision {
     let replaced = || Decision::Refuse(Refusal::new(ErrorCode::Replaced, "this user logged in elsewhere"));
     let Some(held) = held else {
-        return Decision::Enter(entry(attempt, attempt.session.clone(), Vec::new()));
+        return Decision::Enter(entry(attempt, attempt.session.clone(), Vec::new(), Other::new()));
     };
     if !held.app.is_empty() && held.app != attempt.token.app {
         let message = format!("user {} is in the room by another app's token", attempt.token.user);
@@ -92,7 +96,7 @@ pub fn decide(held: Option<&UserEntry>, attempt: &Attempt<'_>) -> Decision {
         if attempt.connection < held.connection {
             return Decision::Late;
         }
-        return Decision::Enter(entry(attempt, held.shown.clone(), held.replaced.clone()));
+        return Decision::Enter(entry(attempt, held.shown.clone(), held.replaced.clone(), held.other.clone()));
     }
     // One that was answered before is the older one, whatever became of what we remember.
     if attempt.resume || held.replaced.contains(attempt.session) {
@@ -102,7 +106,7 @@ pub fn decide(held: Option<&UserEntry>, attempt: &Attempt<'_>) -> Decision {
     history.push(held.session.clone());
     let forgotten = (history.len() > REPLACED_KEPT).then(|| history.remove(0));
     Decision::Replace {
-        entry: entry(attempt, held.shown.clone(), history),
+        entry: entry(attempt, held.shown.clone(), history, Other::new()),
         ended: held.session.clone(),
         forgotten,
     }

@@ -137,6 +137,7 @@ pub fn enter_by_relays_word(
         owner: owner.to_owned(),
         replaced: Vec::new(),
         doubted: false,
+        other: serde_json::Map::new(),
     };
     let key = keys.text(&Key::User(room.clone(), user.clone()));
     let compares = vec![Compare::Absent(key.clone())];

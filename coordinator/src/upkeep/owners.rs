@@ -190,6 +190,7 @@ mod tests {
                 owner: (*owner).into(),
                 replaced: Vec::new(),
                 doubted: false,
+                other: serde_json::Map::new(),
             };
             let key = Key::User(RoomId::new("r").unwrap(), UserId::new(&format!("u{n}")).unwrap());
             changes.push(put(keys.text(&key), encode(&entry), 1));

@@ -10,4 +10,5 @@ mod store;
 mod streams;
 mod support;
 mod tokens;
+mod versions;
 mod wire;

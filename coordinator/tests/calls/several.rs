@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use waystation_coordinator::store::{
     Answer, Changes, Found, LeaseId, Listing, MemoryStore, Outcome, Store, StoreId, Transaction, Write,
 };

@@ -394,6 +394,11 @@ impl Relay {
         self.say.send(v1::RelayMessage { message: Some(message) }).await.unwrap();
     }
 
+    /// Says something that only a newer version understands.
+    pub async fn say_nothing_known(&self) {
+        self.say.send(v1::RelayMessage { message: None }).await.unwrap();
+    }
+
     /// The next message that `pick` wants.
     pub async fn next<T>(
         &mut self,

@@ -16,7 +16,7 @@ use waystation_proto::v1::{self, cluster_service_client::ClusterServiceClient, c
 use crate::support::{Client, Server, config, login, soon, token, token_with};
 
 /// Sends bytes and reads until `enough`, or until the other side has had enough.
-async fn raw(address: SocketAddr, bytes: &[u8], enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+pub async fn raw(address: SocketAddr, bytes: &[u8], enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -33,11 +33,11 @@ async fn raw(address: SocketAddr, bytes: &[u8], enough: impl Fn(&[u8]) -> bool) 
     answer
 }
 
-fn contains(bytes: &[u8], wanted: &str) -> bool {
+pub fn contains(bytes: &[u8], wanted: &str) -> bool {
     bytes.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-fn grpc_web(path: &str, message: &impl prost::Message) -> Vec<u8> {
+pub fn grpc_web(path: &str, message: &impl prost::Message) -> Vec<u8> {
     let body = message.encode_to_vec();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\norigin: http://elsewhere\r\ncontent-type: application/grpc-web+proto\r\n\

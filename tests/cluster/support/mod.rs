@@ -8,8 +8,10 @@
 pub mod client;
 pub mod clips;
 pub mod cluster;
+pub mod etcd;
 pub mod namespace;
 pub mod process;
+pub mod site;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,165 @@
+//! etcd's members die, stand still, forget and come back, while media flows and rooms stand.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    SOON,
+    client::Client,
+    clips::{Video, clip},
+    site::{Plan, Site},
+    until,
+};
+
+/// Whatever befell the store, the cluster's state is right so long after it is over.
+const RIGHT_WITHIN: Duration = Duration::from_secs(10);
+/// A player that sees a longer stop of media sees something.
+const VISIBLE_GAP_MS: f64 = 300.0;
+
+/// Three of everything, a publisher, a player, and somebody who only watches the room.
+struct Scene {
+    site: Site,
+    publisher: Client,
+    player: Client,
+    onlooker: Client,
+    /// What the onlooker had heard when all was quiet.
+    quiet: usize,
+}
+
+/// The epoch of a stream's claim, of what `waystation streams` says.
+fn epoch_of(streams: &Value, stream: &str) -> Option<u64> {
+    let found = streams.as_array()?.iter().find(|entry| entry["stream"] == stream)?;
+    found["claim"].as_str()?.split('.').next()?.parse().ok()
+}
+
+impl Scene {
+    fn new() -> Self {
+        let site = Site::start(Plan::default());
+        let clip = clip(Video::Vp8, 8);
+        let media = ["--video", clip.video.to_str().unwrap(), "--audio", clip.audio.to_str().unwrap(), "--loop"];
+        let mut publisher = site.publish("stage", "alice", "show", &media);
+        publisher.state("publisher", 2, 0);
+        let mut player = site.play("stage", "bob", "show", &[]);
+        player.state("player", 2, 0);
+        let mut onlooker = site.play("stage", "carol", "show", &["--notify-users"]);
+        onlooker.state("player", 2, 0);
+        let mut scene = Self { site, publisher, player, onlooker, quiet: 0 };
+        scene.media_flows();
+        scene.quiet = scene.onlooker.events("update").len();
+        scene
+    }
+
+    /// Waits until the player's count of frames has grown.
+    #[track_caller]
+    fn media_flows(&mut self) {
+        let frames = |event: &Value| event["frames"].as_u64().unwrap_or(0);
+        self.player.seen();
+        let first = frames(&self.player.next("statistics", |event| event["event"] == "stats"));
+        self.player.next("more frames", |event| event["event"] == "stats" && frames(event) > first + 10);
+    }
+
+    /// The epoch of the stream's claim, as this coordinator says.
+    fn epoch(&self, coordinator: usize) -> Option<u64> {
+        epoch_of(&self.site.observe("streams", coordinator)?, "show")
+    }
+
+    /// Every coordinator shows what is there, and takes what is new.
+    #[track_caller]
+    fn state_is_right(&mut self, epoch: u64) {
+        let over = Instant::now();
+        for coordinator in 0..self.site.coordinators.len() {
+            until("the state at each coordinator", RIGHT_WITHIN.saturating_sub(over.elapsed()), || {
+                let healthy = self.site.observe("nodes", coordinator)?;
+                let healthy = healthy.as_array()?.iter().filter(|node| node["health"] == "healthy").count();
+                let rooms = self.site.observe("rooms", coordinator)?;
+                let users = rooms.as_array()?.iter().find(|room| room["room"] == "stage")?["users"].as_u64()?;
+                (healthy == 3 && users == 3 && self.epoch(coordinator)? == epoch).then_some(())
+            });
+        }
+        let clip = clip(Video::Vp8, 8);
+        let media = ["--video", clip.video.to_str().unwrap()];
+        let mut newcomer = self.site.publish("stage-2", "dave", "new", &media);
+        newcomer.next_within("a new publisher", RIGHT_WITHIN, |event| {
+            event["event"] == "state" && event["machine"] == "publisher" && event["state"] == 2
+        });
+        let streams = self.site.observe("streams", 0).expect("a coordinator answers");
+        let new = epoch_of(&streams, "new").expect("the new stream is in its room");
+        assert!(new > epoch, "a claim went backwards: {new} after {epoch}");
+    }
+
+    /// Players saw nothing and others heard nothing, from the beginning to now.
+    #[track_caller]
+    fn nobody_noticed(&mut self) {
+        self.media_flows();
+        for client in [&mut self.player, &mut self.onlooker] {
+            let gaps = client.events("gap");
+            let longest = gaps.iter().filter_map(|gap| gap["gap_ms"].as_f64()).fold(0.0, f64::max);
+            assert!(longest <= VISIBLE_GAP_MS, "media stopped for {longest} ms; {}", client.story());
+            let left = client.events("state").into_iter().filter(|e| e["machine"] == "player" && e["code"] != 0);
+            assert_eq!(left.count(), 0, "a player was interrupted: {}", client.story());
+        }
+        let heard = self.onlooker.events("update");
+        assert_eq!(heard.len(), self.quiet, "others heard of it: {}", self.onlooker.story());
+        let left = self.publisher.events("state").into_iter().filter(|e| e["machine"] == "publisher" && e["code"] != 0);
+        assert_eq!(left.count(), 0, "the publisher was interrupted: {}", self.publisher.story());
+    }
+}
+
+#[test]
+fn etcds_leader_is_killed_its_history_is_compacted_and_its_content_is_deleted() {
+    // ROOM-4, ROOM-5, PUB-9, PUB-11, GO-1
+    let mut scene = Scene::new();
+    let epoch = scene.epoch(0).expect("the stream is in the room");
+    let leader = scene.site.etcd.leader();
+    scene.site.etcd.kill_member(leader);
+    scene.site.etcd.leader();
+    scene.state_is_right(epoch);
+    scene.nobody_noticed();
+
+    scene.site.etcd.start_member(leader);
+    scene.site.etcd.compact();
+    scene.state_is_right(epoch);
+    scene.nobody_noticed();
+
+    scene.site.etcd.empty();
+    until("the store's content", RIGHT_WITHIN, || (scene.site.etcd.keys() > 5).then_some(()));
+    scene.state_is_right(epoch);
+    scene.nobody_noticed();
+}
+
+#[test]
+fn etcds_leader_stands_still_for_twelve_seconds() {
+    // ROOM-4, ROOM-5, GO-1
+    let mut scene = Scene::new();
+    let epoch = scene.epoch(0).expect("the stream is in the room");
+    let leader = scene.site.etcd.leader();
+    scene.site.etcd.freeze_member(leader);
+    thread::sleep(Duration::from_secs(12));
+    scene.site.etcd.thaw_member(leader);
+    scene.state_is_right(epoch);
+    scene.nobody_noticed();
+}
+
+#[test]
+fn all_of_etcd_is_gone_for_half_a_minute() {
+    // ROOM-3, ROOM-4, ROOM-5, GO-1
+    let mut scene = Scene::new();
+    let epoch = scene.epoch(0).expect("the stream is in the room");
+    for member in 0..3 {
+        scene.site.etcd.kill_member(member);
+    }
+    thread::sleep(Duration::from_secs(30));
+    scene.media_flows();
+    for member in 0..3 {
+        scene.site.etcd.start_member(member);
+    }
+    scene.site.etcd.leader();
+    scene.state_is_right(epoch);
+    scene.nobody_noticed();
+    let mut late = scene.site.play("stage", "eve", "show", &[]);
+    late.next_within("a new player", SOON, |event| event["machine"] == "player" && event["state"] == 2);
+}
