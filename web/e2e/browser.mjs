@@ -7,13 +7,15 @@
 // the page: "publish ROOM/STREAM", "play ROOM/STREAM", "room ROOM".
 //
 // {"do":"open","tab","width","height","theme":"light"|"dark"}
+// {"do":"login","room","user"}     as this user; without it publish and play log in under the page's own made-up name
 // {"do":"publish","room","stream","picture":"test"|"camera"|"none","sound":"tone"|"microphone"|"none","codec":"VP8"}
 // {"do":"play","room","stream"}
 // {"do":"await","session","state":2,"node","not_node","gaps":1,"within_ms":20000}   every condition given must hold
 // {"do":"state"}                   sessions, rooms and nodes with their data attributes, and the time line's sentences
 // {"do":"measure","session"}       starts to measure a player's picture and tone, afresh
 // {"do":"measured","session","frames":1}   figures, once that many numbered frames came: video_gap_ms, audio_gap_ms,
-//                                  shown_gap_ms (the page's word), numbers, backwards, unreadable ...
+//                                  shown_gap_ms (the longest that the page showed meanwhile), shown_gaps (all that it
+//                                  ever showed), numbers, backwards, unreadable ...
 // {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
 // {"do":"kill"|"freeze"|"start","node"}    by the page's button
 // {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
@@ -76,6 +78,12 @@ const COMMANDS = {
   async open(tab) {
     return { user: await tab.inputValue("#login-user") };
   },
+  async login(tab, { room = "lobby", user }) {
+    await tab.fill("#login-room", room);
+    if (user !== undefined) await tab.fill("#login-user", user);
+    await tab.click("#login-start");
+    await tab.waitForSelector(`${card(`room ${room}`)}[data-state]`);
+  },
   async publish(tab, { room = "lobby", stream = "picture", picture = "test", sound = "tone", codec = "" }) {
     await tab.fill("#publish-room", room);
     await tab.fill("#publish-stream", stream);
@@ -120,8 +128,7 @@ const COMMANDS = {
   async measured(tab, { session, frames = 1 }) {
     await tab.waitForFunction(([name, least]) => window.measure.read(name).numbers >= least, [session, frames]);
     const [data] = await dataOf(tab, card(session));
-    const shown = data?.lastGapMs === undefined ? null : Number(data.lastGapMs);
-    return { ...(await tab.evaluate((name) => window.measure.read(name), session)), shown_gap_ms: shown, shown_gaps: Number(data?.gaps ?? 0) };
+    return { ...(await tab.evaluate((name) => window.measure.read(name), session)), shown_gaps: Number(data?.gaps ?? 0) };
   },
   received: (tab) => tab.evaluate(() => window.measure.received()),
   kill: (tab, { node }) => tab.click(`#nodes-list [data-node="${node}"] [data-action=kill]`),

@@ -90,14 +90,20 @@ function install(reader, workletSource) {
   window.measure = {
     /** Starts to measure a session's video element, afresh. */
     start(session) {
-      const video = document.querySelector(`[data-session="${session}"] video`);
-      if (video === null) throw new Error(`the page shows no ${session}`);
+      const card = document.querySelector(`[data-session="${session}"]`);
+      const video = card?.querySelector("video");
+      if (!video) throw new Error(`the page shows no ${session}`);
       const before = running.get(session);
       if (before !== undefined) before.ended = true;
       const result = {
         ended: false, frames: 0, numbers: 0, unreadable: 0, backwards: 0, last_number: null,
-        video_gap_ms: 0, video_gap_numbers: null, audio_heard: false, audio_gap_ms: 0,
+        video_gap_ms: 0, video_gap_numbers: null, audio_heard: false, audio_gap_ms: 0, shown_gap_ms: 0,
       };
+      // What the page says of it: the longest gap that it has shown meanwhile.
+      new MutationObserver((_, observer) => {
+        if (result.ended) observer.disconnect();
+        else result.shown_gap_ms = Math.max(result.shown_gap_ms, Number(card.dataset.lastGapMs));
+      }).observe(card, { attributeFilter: ["data-gaps"] });
       running.set(session, result);
       return Promise.all([watchVideo(video, result), listen(video.srcObject, result)]).then(() => undefined);
     },

@@ -58,7 +58,7 @@ export class Console implements Page {
     this.user = user;
     let before = around.client.connection;
     around.client.on("connection", (now) => {
-      around.tell(connectionSentence(before, now, this.logins.size > 0));
+      around.tell(connectionSentence(before, now, [...this.logins.values()].some(({ state }) => state.number !== 0)));
       before = now;
     });
     // Without a secure address there are no devices, and nothing to watch.

@@ -94,8 +94,8 @@ test("quality figures leave out what is not known", () => {
   expect(qualityFigures({ ...quality, rttMs: 3.2, loss: 0.01, codecs: { video: "VP8" } })).toBe("900 kbit/s · 30 fps · VP8 · 3 ms away · 1.0 % lost");
 });
 
-test("a visitor's name is made of two words, whatever chance says", () => {
-  expect([madeUp(0), madeUp(0.999999), madeUp(1)]).toEqual(["amber-crane", "slate-wren", "slate-wren"]);
+test("a visitor's name is made of two words and a number, whatever chance says", () => {
+  expect([madeUp(0), madeUp(0.9999999), madeUp(1)]).toEqual(["amber-crane-0", "slate-wren-99", "slate-wren-99"]);
 });
 
 test("the theme goes round: as the system, light, dark", () => {
