@@ -53,7 +53,9 @@ impl User {
                     Event::Room(update) => seen.states.push(update.state),
                     Event::Users(update) => {
                         let now = Instant::now();
-                        seen.users.extend(update.users.into_iter().map(|user| (update.change, user.user.to_string(), now)));
+                        seen.users.extend(
+                            update.users.into_iter().map(|user| (update.change, user.user.to_string(), now)),
+                        );
                     }
                     Event::Publisher(_)
                     | Event::Player(_)
@@ -93,8 +95,11 @@ async fn until(what: &str, limit: Duration, holds: impl Fn() -> bool) {
 }
 
 /// A user whose process is only this stream: it dies when the stream is dropped.
-async fn doomed(site: &Site) -> (tonic::Streaming<v1::ConnectEvent>, RoomServiceClient<tonic::transport::Channel>) {
-    let channel = tonic::transport::Endpoint::from_shared(site.coordinators[0].url.clone()).unwrap().connect().await;
+async fn doomed(
+    site: &Site,
+) -> (tonic::Streaming<v1::ConnectEvent>, RoomServiceClient<tonic::transport::Channel>) {
+    let channel =
+        tonic::transport::Endpoint::from_shared(site.coordinators[0].url.clone()).unwrap().connect().await;
     let mut client = RoomServiceClient::new(channel.unwrap());
     let login = v1::RoomLogin {
         room: ROOM.into(),
@@ -125,7 +130,8 @@ fn a_coordinator_is_killed_under_two_hundred_users_and_only_who_died_with_it_goe
         let doomed = doomed(&site).await;
         let everybody = || users.iter().chain(&onlookers);
         until("everybody's login", PATIENCE, || everybody().all(User::is_connected)).await;
-        let sees_doomed = |user: &User| user.look(|seen| seen.users.iter().any(|(_, name, _)| name == "doomed"));
+        let sees_doomed =
+            |user: &User| user.look(|seen| seen.users.iter().any(|(_, name, _)| name == "doomed"));
         until("the last newcomer's Add", PATIENCE, || onlookers.iter().all(sees_doomed)).await;
         let before: Vec<_> = onlookers.iter().map(|user| user.look(|seen| seen.users.len())).collect();
 
@@ -137,7 +143,8 @@ fn a_coordinator_is_killed_under_two_hundred_users_and_only_who_died_with_it_goe
         until("everybody's return", PATIENCE, || everybody().all(User::is_connected)).await;
         let back = killed.elapsed();
         let news = |user: &User, before: usize| user.look(|seen| seen.users[before..].to_vec());
-        let all_heard = || onlookers.iter().zip(&before).all(|(user, before)| !news(user, *before).is_empty());
+        let all_heard =
+            || onlookers.iter().zip(&before).all(|(user, before)| !news(user, *before).is_empty());
         until("the end of who died", GONE_WITHIN + Duration::from_secs(5), all_heard).await;
         // Whatever else were to come would come now.
         sleep(Duration::from_secs(2)).await;
@@ -146,7 +153,10 @@ fn a_coordinator_is_killed_under_two_hundred_users_and_only_who_died_with_it_goe
             let told: Vec<_> = news.iter().map(|(change, name, _)| (*change, name.as_str())).collect();
             assert_eq!(told, [(Change::Delete, "doomed")], "{} heard this", onlooker.name);
             let after = news[0].2.duration_since(killed);
-            assert!(after + Duration::from_secs(1) >= HEARD_WITHIN && after <= GONE_WITHIN, "after {after:?}");
+            assert!(
+                after + Duration::from_secs(1) >= HEARD_WITHIN && after <= GONE_WITHIN,
+                "after {after:?}"
+            );
         }
         assert!(everybody().all(User::is_connected), "somebody was lost again");
         assert!(hit() >= USERS / 10, "only {} users had been at the coordinator that died", hit());

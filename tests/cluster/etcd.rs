@@ -40,7 +40,8 @@ impl Scene {
     fn new() -> Self {
         let site = Site::start(Plan::default());
         let clip = clip(Video::Vp8, 8);
-        let media = ["--video", clip.video.to_str().unwrap(), "--audio", clip.audio.to_str().unwrap(), "--loop"];
+        let media =
+            ["--video", clip.video.to_str().unwrap(), "--audio", clip.audio.to_str().unwrap(), "--loop"];
         let mut publisher = site.publish("stage", "alice", "show", &media);
         publisher.state("publisher", 2, 0);
         let mut player = site.play("stage", "bob", "show", &[]);
@@ -74,9 +75,10 @@ impl Scene {
         for coordinator in 0..self.site.coordinators.len() {
             until("the state at each coordinator", RIGHT_WITHIN.saturating_sub(over.elapsed()), || {
                 let healthy = self.site.observe("nodes", coordinator)?;
-                let healthy = healthy.as_array()?.iter().filter(|node| node["health"] == "healthy").count();
+                let healthy = healthy.as_array()?.iter().filter(|node| node["health"] == "Healthy").count();
                 let rooms = self.site.observe("rooms", coordinator)?;
-                let users = rooms.as_array()?.iter().find(|room| room["room"] == "stage")?["users"].as_u64()?;
+                let users =
+                    rooms.as_array()?.iter().find(|room| room["room"] == "stage")?["users"].as_u64()?;
                 (healthy == 3 && users == 3 && self.epoch(coordinator)? == epoch).then_some(())
             });
         }
@@ -86,8 +88,9 @@ impl Scene {
         newcomer.next_within("a new publisher", RIGHT_WITHIN, |event| {
             event["event"] == "state" && event["machine"] == "publisher" && event["state"] == 2
         });
-        let streams = self.site.observe("streams", 0).expect("a coordinator answers");
-        let new = epoch_of(&streams, "new").expect("the new stream is in its room");
+        let new = until("the new stream in its room", RIGHT_WITHIN, || {
+            epoch_of(&self.site.observe("streams", 0)?, "new")
+        });
         assert!(new > epoch, "a claim went backwards: {new} after {epoch}");
     }
 
@@ -99,12 +102,17 @@ impl Scene {
             let gaps = client.events("gap");
             let longest = gaps.iter().filter_map(|gap| gap["gap_ms"].as_f64()).fold(0.0, f64::max);
             assert!(longest <= VISIBLE_GAP_MS, "media stopped for {longest} ms; {}", client.story());
-            let left = client.events("state").into_iter().filter(|e| e["machine"] == "player" && e["code"] != 0);
+            let left =
+                client.events("state").into_iter().filter(|e| e["machine"] == "player" && e["code"] != 0);
             assert_eq!(left.count(), 0, "a player was interrupted: {}", client.story());
         }
         let heard = self.onlooker.events("update");
         assert_eq!(heard.len(), self.quiet, "others heard of it: {}", self.onlooker.story());
-        let left = self.publisher.events("state").into_iter().filter(|e| e["machine"] == "publisher" && e["code"] != 0);
+        let left = self
+            .publisher
+            .events("state")
+            .into_iter()
+            .filter(|e| e["machine"] == "publisher" && e["code"] != 0);
         assert_eq!(left.count(), 0, "the publisher was interrupted: {}", self.publisher.story());
     }
 }

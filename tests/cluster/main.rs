@@ -10,4 +10,5 @@ mod examples;
 mod failover;
 mod files;
 mod firefox;
+mod revoked;
 mod support;

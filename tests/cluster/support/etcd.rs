@@ -70,12 +70,23 @@ impl Etcd {
     /// A member that is not there is started, on the data that it had.
     #[track_caller]
     pub fn start_member(&mut self, index: usize) {
-        let all: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url)).collect();
+        let all: Vec<_> =
+            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url)).collect();
         let member = &mut self.members[index];
         let mut command = Command::new("etcd");
         command.args(["--name", &member.name, "--data-dir"]).arg(&member.data);
-        command.args(["--listen-client-urls", &member.client_url, "--advertise-client-urls", &member.client_url]);
-        command.args(["--listen-peer-urls", &member.peer_url, "--initial-advertise-peer-urls", &member.peer_url]);
+        command.args([
+            "--listen-client-urls",
+            &member.client_url,
+            "--advertise-client-urls",
+            &member.client_url,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &member.peer_url,
+            "--initial-advertise-peer-urls",
+            &member.peer_url,
+        ]);
         command.args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"]);
         command.args(["--logger", "zap", "--log-level", "error"]).stdout(Stdio::null());
         member.process = Some(Process::start(&mut command));
@@ -121,7 +132,9 @@ impl Etcd {
         until("a leader of etcd", SOON, || {
             (0..self.members.len()).find(|&index| {
                 let status = self.ask(index, "maintenance/status", &json!({}));
-                status.is_some_and(|status| status["leader"].is_string() && status["leader"] == status["header"]["member_id"])
+                status.is_some_and(|status| {
+                    status["leader"].is_string() && status["leader"] == status["header"]["member_id"]
+                })
             })
         })
     }

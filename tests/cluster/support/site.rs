@@ -52,7 +52,13 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { etcd_members: 3, coordinators: 3, relays: 3, heard_within_ms: 90_000, coordinator_words: Vec::new() }
+        Self {
+            etcd_members: 3,
+            coordinators: 3,
+            relays: 3,
+            heard_within_ms: 90_000,
+            coordinator_words: Vec::new(),
+        }
     }
 }
 
@@ -139,7 +145,9 @@ impl Site {
         command.args(["--store", "etcd", "--etcd", &self.etcd.urls()]);
         command.args(["--heard-within-ms", &self.plan.heard_within_ms.to_string()]);
         command.args(&self.plan.coordinator_words);
-        command.env("WAYSTATION_COORDINATOR_CLUSTER_SECRET", CLUSTER_SECRET).env("WAYSTATION_COORDINATOR_APPS", APPS);
+        command
+            .env("WAYSTATION_COORDINATOR_CLUSTER_SECRET", CLUSTER_SECRET)
+            .env("WAYSTATION_COORDINATOR_APPS", APPS);
         let mut process = Process::start(command.stdout(Stdio::null()));
         let CoordinatorReady { url, admin } = ready(&mut process, &file);
         coordinator.url = url;
@@ -172,7 +180,8 @@ impl Site {
     /// Sends a signal to the relay with this id.
     #[track_caller]
     pub fn signal_relay(&self, id: &str, signal: libc::c_int) {
-        let relay = self.relays.iter().find(|relay| relay.id == id).unwrap_or_else(|| panic!("no relay {id:?}"));
+        let relay =
+            self.relays.iter().find(|relay| relay.id == id).unwrap_or_else(|| panic!("no relay {id:?}"));
         relay.process.signal(signal);
     }
 
@@ -202,7 +211,13 @@ impl Site {
     }
 
     #[track_caller]
-    fn client(&self, action: &str, rights: Rights, (room, user, stream): (&str, &str, &str), words: &[&str]) -> Client {
+    fn client(
+        &self,
+        action: &str,
+        rights: Rights,
+        (room, user, stream): (&str, &str, &str),
+        words: &[&str],
+    ) -> Client {
         let token = self.token(room, user, rights);
         let mut command = waystation();
         command.args([action, "--coordinator", &self.urls(), "--token", &token]);
