@@ -24,8 +24,8 @@ use tower_http::{
 use waystation_proto::{
     CODE_METADATA, FILE_DESCRIPTOR_SET,
     v1::{
-        admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
-        room_service_server::RoomServiceServer,
+        admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer,
+        node_service_server::NodeServiceServer, room_service_server::RoomServiceServer,
     },
 };
 
@@ -139,7 +139,9 @@ impl Coordinator {
         };
         let store: Arc<dyn Store> = Arc::new(Grouped::new(store));
         let keys = Keys::under(&config.store_prefix);
-        let met = timeout(STORE_WITHIN, meet(&*store, &keys, config.timings.gather)).await.map_err(|_| StartError::SlowStore)??;
+        let met = timeout(STORE_WITHIN, meet(&*store, &keys, config.timings.gather))
+            .await
+            .map_err(|_| StartError::SlowStore)??;
         let gathering = match met {
             Met::Empty if config.timings.gather > Duration::ZERO => {
                 Gathering::begin(config.timings.gather, now())
@@ -269,7 +271,8 @@ async fn meet(store: &dyn Store, keys: &Keys, gather: Duration) -> Result<Met, S
         Outcome::Done(_) => Ok(Met::Empty),
         Outcome::Conflict => {
             let held = store.get(&key).await?.entry;
-            let met_ms = held.and_then(|held| decode::<Origin>(&held.value)).map_or(0, |origin| origin.met_ms);
+            let met_ms =
+                held.and_then(|held| decode::<Origin>(&held.value)).map_or(0, |origin| origin.met_ms);
             let recent = Duration::from_millis(now_ms.abs_diff(met_ms)) < gather;
             Ok(if recent { Met::Empty } else { Met::InUse })
         }

@@ -17,7 +17,8 @@ use crate::{
     gathering::first_epoch,
     keys::{ClaimEntry, EpochSource, Key, Keys, Origin, RestoringEntry, StreamEntry, decode, encode},
     store::{
-        Compare, Entry, LeaseId, Listing, MAX_TRANSACTION, Outcome, Store, StoreError, StoreId, Transaction, Write,
+        Compare, Entry, LeaseId, Listing, MAX_TRANSACTION, Outcome, Store, StoreError, StoreId, Transaction,
+        Write,
     },
 };
 
@@ -53,7 +54,13 @@ fn origin(keys: &Keys, listing: &Listing) -> Option<Origin> {
 }
 
 /// How a key goes back into the store: `None` if it is held there well enough.
-fn put_back(view: &View, key: &str, value: &[u8], modified: u64, listed: Option<&Entry>) -> Option<Transaction> {
+fn put_back(
+    view: &View,
+    key: &str,
+    value: &[u8],
+    modified: u64,
+    listed: Option<&Entry>,
+) -> Option<Transaction> {
     let back = |value: Vec<u8>, listed: Option<&Entry>| Transaction {
         compares: vec![Compare::unchanged(key.to_owned(), listed.map(|listed| listed.modified))],
         writes: vec![Write::put(key.to_owned(), value)],
@@ -63,7 +70,8 @@ fn put_back(view: &View, key: &str, value: &[u8], modified: u64, listed: Option<
         Some(Key::Claim(_)) => {
             let claim: ClaimEntry = decode(value)?;
             let epoch = claim.epoch(modified);
-            let held = listed.and_then(|listed| Some(decode::<ClaimEntry>(&listed.value)?.epoch(listed.modified)));
+            let held =
+                listed.and_then(|listed| Some(decode::<ClaimEntry>(&listed.value)?.epoch(listed.modified)));
             let value = encode(&ClaimEntry { epoch: EpochSource::Gathered(epoch), ..claim });
             (held < Some(epoch)).then(|| back(value, listed))
         }
@@ -73,16 +81,9 @@ fn put_back(view: &View, key: &str, value: &[u8], modified: u64, listed: Option<
             (held < Some(order(decode(value)?))).then(|| back(value.to_vec(), listed))
         }
         Some(
-            Key::User(..)
-            | Key::Node(_)
-            | Key::Revoked(_)
-            | Key::Kicked(..)
-            | Key::Signing(_)
-            | Key::Newest,
+            Key::User(..) | Key::Node(_) | Key::Revoked(_) | Key::Kicked(..) | Key::Signing(_) | Key::Newest,
         )
-        | None => {
-            listed.is_none().then(|| back(value.to_vec(), None))
-        }
+        | None => listed.is_none().then(|| back(value.to_vec(), None)),
     }
 }
 
@@ -100,7 +101,12 @@ pub(super) fn lacking(view: &View, listing: &Listing) -> Vec<Transaction> {
 ///
 /// # Errors
 /// [`StoreError`]; what was done stays done, and the rest is done at the next call.
-pub(super) async fn restore(store: &dyn Store, mirror: &Mirror, keys: &Keys, owner: &str) -> Result<(), StoreError> {
+pub(super) async fn restore(
+    store: &dyn Store,
+    mirror: &Mirror,
+    keys: &Keys,
+    owner: &str,
+) -> Result<(), StoreError> {
     let lease = store.grant(MARK_LASTS).await?;
     let mark = keys.text(&Key::Restoring);
     let value = encode(&RestoringEntry { owner: owner.to_owned() });

@@ -71,7 +71,12 @@ fn text(delta: &Delta) -> String {
 fn told(news: &[News]) -> Vec<String> {
     let deltas = news.iter().flat_map(|news| match news {
         News::Room(_, deltas) => deltas.as_slice(),
-        News::User(..) | News::Claim(_) | News::Node(_) | News::Revoked(_) | News::Kicked(..) | News::Coordinator(_) => &[],
+        News::User(..)
+        | News::Claim(_)
+        | News::Node(_)
+        | News::Revoked(_)
+        | News::Kicked(..)
+        | News::Coordinator(_) => &[],
     });
     deltas.map(text).collect()
 }

@@ -195,8 +195,7 @@ fn revoke(ended: &Ended) -> v1::Revoke {
 /// All that ended and may still have a token that is good.
 fn all_ended(view: &View) -> Vec<v1::Revoke> {
     let logins = view.revoked().iter().map(|(session, entry)| Ended::Login(session.clone(), *entry));
-    let users =
-        view.kicks().map(|((room, user), held)| Ended::User(room.clone(), user.clone(), held.value));
+    let users = view.kicks().map(|((room, user), held)| Ended::User(room.clone(), user.clone(), held.value));
     logins.chain(users).map(|ended| revoke(&ended)).collect()
 }
 

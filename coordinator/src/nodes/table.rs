@@ -118,7 +118,10 @@ impl Table {
         let stream = Stream::Open { attachment };
         self.gone.remove(&id);
         self.losses.retain(|(_, lost)| *lost != id);
-        self.nodes.insert(id, Held { node, stream, heard: now, health: Health::Healthy, written, missed_by_peer: false });
+        self.nodes.insert(
+            id,
+            Held { node, stream, heard: now, health: Health::Healthy, written, missed_by_peer: false },
+        );
         Ok(attachment)
     }
 
@@ -430,7 +433,11 @@ mod tests {
         for n in 0..3 {
             scene.table.adopt(node(n, 1), scene.now);
         }
-        assert_eq!(scene.pass(Duration::from_secs(1), []).len(), 3, "they are taken for ours, and are healthy");
+        assert_eq!(
+            scene.pass(Duration::from_secs(1), []).len(),
+            3,
+            "they are taken for ours, and are healthy"
+        );
     }
 
     #[test]

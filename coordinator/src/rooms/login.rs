@@ -96,7 +96,12 @@ pub fn decide(held: Option<&UserEntry>, attempt: &Attempt<'_>) -> Decision {
         if attempt.connection < held.connection {
             return Decision::Late;
         }
-        return Decision::Enter(entry(attempt, held.shown.clone(), held.replaced.clone(), held.other.clone()));
+        return Decision::Enter(entry(
+            attempt,
+            held.shown.clone(),
+            held.replaced.clone(),
+            held.other.clone(),
+        ));
     }
     // One that was answered before is the older one, whatever became of what we remember.
     if attempt.resume || held.replaced.contains(attempt.session) {

@@ -155,5 +155,9 @@ fn a_token_is_warned_of_once_30_s_ahead_and_expires_unless_renewed() {
     assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(30), expired)));
     scene.own(9, Some(120), false);
     let (after, due) = scene.next(HEARD_WITHIN).unwrap();
-    assert_eq!((after, due.len()), (Duration::from_secs(30), 1), "renewed: the next warning is for the new token");
+    assert_eq!(
+        (after, due.len()),
+        (Duration::from_secs(30), 1),
+        "renewed: the next warning is for the new token"
+    );
 }

@@ -52,7 +52,8 @@ impl Orphans {
     /// The owners that are gone for good, and whose heir is this coordinator.
     pub(super) fn left_to(&mut self, me: &str, view: &View, now: Instant) -> BTreeSet<String> {
         let living = view.coordinators();
-        let missing: BTreeSet<_> = view.owners().filter(|id| *id != me && !living.contains_key(*id)).collect();
+        let missing: BTreeSet<_> =
+            view.owners().filter(|id| *id != me && !living.contains_key(*id)).collect();
         self.missing_since.retain(|id, _| missing.contains(id.as_str()));
         let mut left = BTreeSet::new();
         for id in missing {
@@ -119,7 +120,9 @@ pub async fn resign(context: &Context) {
     let resign = context.store.commit(Transaction { compares: Vec::new(), writes: vec![gone] });
     match timeout(STORE_WITHIN, resign).await {
         Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => tracing::info!("the store does not answer: this coordinator's lease runs out by itself"),
+        Ok(Err(_)) | Err(_) => {
+            tracing::info!("the store does not answer: this coordinator's lease runs out by itself")
+        }
     }
 }
 
@@ -223,7 +226,10 @@ mod tests {
         let mut orphans = Orphans::default();
         assert!(orphans.left_to("a", &view(&["a"], &["b"]), start).is_empty());
         assert!(orphans.left_to("a", &view(&["a", "b"], &["b"]), start + MISSING_FOR).is_empty());
-        assert!(orphans.left_to("a", &view(&["a"], &["b"]), start + MISSING_FOR * 2).is_empty(), "counted afresh");
+        assert!(
+            orphans.left_to("a", &view(&["a"], &["b"]), start + MISSING_FOR * 2).is_empty(),
+            "counted afresh"
+        );
         assert_eq!(orphans.left_to("a", &view(&["a"], &["b"]), start + MISSING_FOR * 3).len(), 1);
     }
 

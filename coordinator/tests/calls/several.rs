@@ -101,7 +101,8 @@ async fn users_of_a_dead_coordinator_are_counted_by_its_heir_and_deleted_once() 
     // The watcher has a newer connection: that one listens and beats.
     drop(watcher);
     let mut watcher = resume(&two, "watcher", 2).await;
-    let mut pulse = Client::with(&one, "pulse", 1, v1::RoomLogin { room: "other".into(), ..login("p", "p") }).await;
+    let mut pulse =
+        Client::with(&one, "pulse", 1, v1::RoomLogin { room: "other".into(), ..login("p", "p") }).await;
     pulse.session = watcher.session.clone();
     let beats = tokio::spawn(async move {
         loop {

@@ -44,12 +44,22 @@ async fn what_an_older_version_stored_is_taken_over_and_goes_on() {
     let session = Client::with(&elsewhere, "ann", 1, login("ann", ANNS_LOGIN)).await.up.session_id;
     put(&store, "epochs", &json!({ "base": 1_000 })).await;
     put(&store, &format!("user/{ROOM}/ann"), &older_user(&session)).await;
-    put(&store, &format!("claim/{ROOM}/cam"), &json!({ "user": "ann", "session": session, "epoch": { "above": 1_000 } })).await;
+    put(
+        &store,
+        &format!("claim/{ROOM}/cam"),
+        &json!({ "user": "ann", "session": session, "epoch": { "above": 1_000 } }),
+    )
+    .await;
     let held = store.get(&format!("{PREFIX}claim/{ROOM}/cam")).await.unwrap().entry.unwrap();
     let epoch = 1_000 + held.modified;
     let stream = json!({ "user": "ann", "session": session, "epoch": epoch, "moved": 3 });
     put(&store, &format!("stream/{ROOM}/cam"), &stream).await;
-    put(&store, "revoked/some-older-session", &json!({ "code": 1_002_050, "until_ms": 9_999_999_999_999_u64 })).await;
+    put(
+        &store,
+        "revoked/some-older-session",
+        &json!({ "code": 1_002_050, "until_ms": 9_999_999_999_999_u64 }),
+    )
+    .await;
 
     let server = Server::over(config(), Arc::new(store.clone())).await;
     let mut bob = Client::login(&server, "bob").await;
@@ -186,5 +196,9 @@ async fn a_key_is_compared_as_it_was_read_whoever_wrote_it() {
     assert!(ann.plan_publish("cam").await.unwrap().claim.unwrap().epoch > 5);
     let unchanged = vec![Compare::Absent(format!("{PREFIX}epochs"))];
     let outcome = store.commit(Transaction { compares: unchanged, writes: Vec::new() }).await.unwrap();
-    assert_eq!(outcome, waystation_coordinator::store::Outcome::Conflict, "where epochs begin is still there");
+    assert_eq!(
+        outcome,
+        waystation_coordinator::store::Outcome::Conflict,
+        "where epochs begin is still there"
+    );
 }

@@ -192,7 +192,9 @@ mod tests {
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
         let mut keys = Keys::default();
         let public_key = pair.public_key().as_ref().to_vec();
-        keys.set_signing(&v1::SigningKeys { keys: vec![v1::SigningKey { id: "k1".into(), public_key, until_unix_ms: 0 }] });
+        keys.set_signing(&v1::SigningKeys {
+            keys: vec![v1::SigningKey { id: "k1".into(), public_key, until_unix_ms: 0 }],
+        });
         Signer { key: EncodingKey::from_ed_der(document.as_ref()), keys }
     }
 

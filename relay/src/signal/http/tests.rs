@@ -42,7 +42,9 @@ fn rig() -> Rig {
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
     let public_key = pair.public_key().as_ref().to_vec();
     let mut keys = Keys::default();
-    keys.set_signing(&v1::SigningKeys { keys: vec![v1::SigningKey { id: "k1".into(), public_key, until_unix_ms: 0 }] });
+    keys.set_signing(&v1::SigningKeys {
+        keys: vec![v1::SigningKey { id: "k1".into(), public_key, until_unix_ms: 0 }],
+    });
     let double = Double::default();
     let node = NodeRef { id: NodeId::new("relay-1").unwrap(), incarnation: 1 };
     let state = SignalState::new(SignalConfig::default(), node, double.clone(), watch::channel(keys).1);
