@@ -4,7 +4,7 @@
 //! cargo run -p waystation-client --example play -- http://127.0.0.1:7400 TOKEN demo camera
 //! ```
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, pin::pin, time::Duration};
 
 use tokio::time::interval;
 use waystation_client::{Engine, EngineConfig, Event, PlayConfig, RoomId, RoomLogin, StreamId, StreamKey};
@@ -25,6 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut second = interval(Duration::from_secs(1));
     let mut keyframes = 0;
+    // One listener for the whole loop: one made anew in each turn would miss what comes in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -40,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let stats = player.stats();
                 println!("{} frames ({keyframes} to start from), {} bytes, {} lost", stats.frames, stats.bytes, stats.lost);
             }
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
         }
     }
     player.stop().await;

@@ -5,7 +5,7 @@
 //! cargo run -p waystation-client --example publish -- http://127.0.0.1:7400 TOKEN demo camera clip.ivf
 //! ```
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
@@ -54,6 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let (mut audio_at, mut video_at) = (Duration::ZERO, Duration::ZERO);
     let mut frame = 0;
+    // One listener for the whole loop: one made anew in each turn would miss what comes in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -74,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             // A camera's encoder would make a keyframe now; a file starts again at its first frame, which is one.
             () = publisher.keyframe_wanted() => frame = 0,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
         }
     }
     publisher.stop().await;

@@ -6,7 +6,7 @@
 //! cargo run -p waystation-client --example room -- http://127.0.0.1:7400 demo waystation token --room demo --user bob --play --ttl 1m
 //! ```
 
-use std::error::Error;
+use std::{error::Error, pin::pin};
 
 use tokio::process::Command;
 use waystation_client::{
@@ -56,10 +56,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = fresh_token(&command).await?;
     engine.login_room(RoomLogin { room: room.clone(), token, notify_users: true }).await?;
 
+    // One listener for the whole loop: one made anew in each turn would miss what comes in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let event = tokio::select! {
             event = events.recv() => event.ok_or("the engine was closed")?,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
         };
         match event {
             Event::Room(update) => {

@@ -4,7 +4,7 @@
 //! RUST_LOG=waystation_client=debug cargo run -p waystation-client --example watch -- http://127.0.0.1:7400 TOKEN demo camera
 //! ```
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, pin::pin, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 use waystation_client::{
@@ -86,6 +86,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = PlayConfig { audio: false, video, patience: Duration::from_millis(100) };
     let mut player = engine.start_playing(key, config).await?;
 
+    // One listener for the whole loop: one made anew in each turn would miss what comes in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             event = events.recv() => {
@@ -97,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             // An app would decode it. Of a player that is not read, media is dropped once its queue is full.
             Some(_) = player.recv_sample() => {}
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
         }
     }
     engine.close().await;
