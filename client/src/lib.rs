@@ -4,6 +4,8 @@
 //! players walks the ordered node list by itself when a node dies, is full, or falls silent. The app hands in encoded
 //! frames, Opus packets or RTP, takes the same out, and hears of everything as [`Event`]s.
 //!
+//! `docs/rust-sdk.md` in the repository tells it from the start; whole programs are in `client/examples/`.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
