@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn error(flags: &[&str]) -> String {
-        format!("{:#}", choose(flags).err().expect("it cannot be used"))
+        format!("{:#}", choose(flags).expect_err("it cannot be used"))
     }
 
     #[test]
