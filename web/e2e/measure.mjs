@@ -25,15 +25,18 @@ const worklet = `registerProcessor("listener", class extends AudioWorkletProcess
 })`;
 
 function install(reader, workletSource) {
-  const peers = new Set();
+  /** Open peer connections, each with a promise of an empty report for when it closes. */
+  const peers = new Map();
   window.RTCPeerConnection = class extends window.RTCPeerConnection {
+    #ended;
     constructor(...args) {
       super(...args);
-      peers.add(this);
+      peers.set(this, new Promise((resolve) => { this.#ended = resolve; }));
     }
     close() {
       peers.delete(this);
       super.close();
+      this.#ended([]);
     }
   };
 
@@ -117,8 +120,9 @@ function install(reader, workletSource) {
     /** Totals of what every open peer connection received. */
     async received() {
       const sum = { frames: 0, audio: 0, ciphers: [], concealed_samples: 0, samples: 0 };
-      for (const peer of peers) {
-        for (const [, entry] of await peer.getStats()) {
+      for (const [peer, ended] of peers) {
+        // Firefox never answers for a peer connection that closes meanwhile.
+        for (const [, entry] of await Promise.race([peer.getStats(), ended])) {
           if (entry.type === "transport" && entry.srtpCipher !== undefined) sum.ciphers.push(entry.srtpCipher);
           if (entry.type !== "inbound-rtp") continue;
           if (entry.kind === "video") sum.frames += entry.framesDecoded ?? 0;
