@@ -58,7 +58,9 @@ export function progressOf(sessions: readonly Session[], kill: Kill | null): Pro
 /** What came of a kill, in words. */
 export function resultOf(kill: Kill): string {
   const sentences = kill.hits.map(({ session, gap }) => {
-    const noun = session.subject.kind === "play" ? "player" : "publisher";
+    const { kind, key } = session.subject;
+    const alone = kill.hits.filter((hit) => hit.session.subject.kind === kind).length === 1;
+    const noun = `${kind === "play" ? "player" : "publisher"}${alone ? "" : ` of ${key}`}`;
     if (gap === null) return session.state.number === 0 ? `the ${noun} found no other node` : `the ${noun} is moving`;
     return `the ${noun} went on at ${gap.after} after ${milliseconds(gap.ms)}`;
   });
