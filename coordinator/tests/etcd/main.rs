@@ -5,5 +5,6 @@ mod cluster;
 mod conformance;
 mod failover;
 mod life;
+mod load;
 mod security;
 mod store;
