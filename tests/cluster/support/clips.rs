@@ -28,6 +28,13 @@ pub enum Video {
 /// A test picture with a tone, of this length. A keyframe stands once a second, and no frame is reordered.
 #[track_caller]
 pub fn clip(video: Video, seconds: u32) -> Clip {
+    clip_with_keyframes(video, seconds, FRAMES_PER_SECOND)
+}
+
+/// The same with a keyframe every so many frames. No file can give one when it is asked: a player that moves to another
+/// node sees its picture with the next one.
+#[track_caller]
+pub fn clip_with_keyframes(video: Video, seconds: u32, every_frames: u32) -> Clip {
     let (name, encoder): (&str, &[&str]) = match video {
         Video::Vp8 => (
             "ivf",
@@ -66,12 +73,12 @@ pub fn clip(video: Video, seconds: u32) -> Clip {
     };
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips");
     fs::create_dir_all(&directory).expect("the build directory can be written");
-    let path = directory.join(format!("{seconds}s.{name}"));
-    let rate = FRAMES_PER_SECOND.to_string();
+    let path = directory.join(format!("{seconds}s-{every_frames}.{name}"));
+    let (rate, group) = (FRAMES_PER_SECOND.to_string(), every_frames.to_string());
     let picture = format!("testsrc2=size=320x180:rate={rate}:duration={seconds}");
     make(
         &path,
-        &["-f", "lavfi", "-i", &picture, "-g", &rate, "-keyint_min", &rate, "-pix_fmt", "yuv420p"],
+        &["-f", "lavfi", "-i", &picture, "-g", &group, "-keyint_min", &group, "-pix_fmt", "yuv420p"],
         encoder,
     );
     let audio = directory.join(format!("{seconds}s.ogg"));
