@@ -71,7 +71,6 @@ impl Users {
 
 #[tokio::test]
 async fn a_thousand_users_beating_for_a_minute_write_nothing() {
-    // ROOM-5
     let cluster = Cluster::start(1).await;
     let server = coordinator(&cluster).await;
     let mut etcd = cluster.members[0].client().await;
@@ -106,7 +105,6 @@ async fn a_thousand_users_beating_for_a_minute_write_nothing() {
 
 #[tokio::test]
 async fn a_login_and_a_publish_are_at_most_two_transactions_each() {
-    // ROOM-1, PUB-1
     let cluster = Cluster::start(1).await;
     let server = coordinator(&cluster).await;
     let mut etcd = cluster.members[0].client().await;
