@@ -84,6 +84,8 @@ pub struct Context {
     pub connections: Connections,
     /// Somebody's time may have come before the next tick.
     pub users_due: Notify,
+    /// This coordinator's key is gone from the store.
+    pub unseen: Notify,
     presence: Mutex<Presence>,
     nodes: Mutex<Table>,
     gathering: Mutex<Gathering>,
@@ -172,6 +174,7 @@ impl Context {
             gathered,
             serving: watch::Sender::new(Serving::Up),
             users_due: Notify::new(),
+            unseen: Notify::new(),
             store_here: AtomicBool::new(true),
         }
     }

@@ -218,7 +218,10 @@ impl Attachment {
         } else {
             tracing::info!(node = %self.node, "relay detached");
         }
-        write_nodes(&self.context).await;
+        // One that was sent away is looked after by another coordinator.
+        if *self.context.serving().borrow() == Serving::Up {
+            write_nodes(&self.context).await;
+        }
     }
 
     async fn send(&self, outgoing: Outgoing) -> Result<(), Option<Status>> {

@@ -67,8 +67,10 @@ struct Held {
 /// How the store should change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Write this.
+    /// It is attached here and beats: write this, whoever had it.
     Put(Node),
+    /// It is not heard here: write this, unless it went to another coordinator.
+    Missed(Node),
     /// Delete it, if it is still this life of it.
     Delete(NodeRef),
 }
@@ -187,6 +189,8 @@ impl Table {
         self.gone.clear();
         for held in self.nodes.values_mut() {
             held.heard = now + ADOPTED_REST;
+            // That their streams broke meanwhile was our own doing.
+            held.health = held.written.as_ref().map_or(Health::Healthy, |(written, _)| written.health);
         }
     }
 
@@ -263,7 +267,11 @@ impl Table {
                 }
             };
             let said = held.health == Health::Healthy || !quiet || held.missed_by_peer;
-            (news && said).then_some(Wanted::Put(node))
+            let here = match (&held.stream, held.health) {
+                (Stream::Open { .. }, Health::Healthy) => Wanted::Put,
+                (Stream::Open { .. } | Stream::Broken, _) => Wanted::Missed,
+            };
+            (news && said).then(|| here(node))
         };
         let gone = self.gone.values().filter(|_| !quiet).map(|node| Wanted::Delete(node.clone()));
         gone.chain(self.nodes.values().filter_map(put)).collect()
@@ -272,7 +280,7 @@ impl Table {
     /// The store holds this now.
     pub fn written(&mut self, wanted: &Wanted, now: Instant) {
         match wanted {
-            Wanted::Put(node) => {
+            Wanted::Put(node) | Wanted::Missed(node) => {
                 if let Some(held) = self.nodes.get_mut(&node.node.id) {
                     held.written = Some((node.clone(), now));
                 }
@@ -333,7 +341,7 @@ mod tests {
                 self.table.written(one, self.now);
             }
             let text = |one: &Wanted| match one {
-                Wanted::Put(node) => format!("{} {:?}", node.node.id, node.health),
+                Wanted::Put(node) | Wanted::Missed(node) => format!("{} {:?}", node.node.id, node.health),
                 Wanted::Delete(node) => format!("{} gone", node.id),
             };
             wanted.iter().map(text).collect()
@@ -438,6 +446,35 @@ mod tests {
             3,
             "they are taken for ours, and are healthy"
         );
+    }
+
+    #[test]
+    fn relays_that_were_sent_away_in_an_outage_are_missed_only_after_a_rest() {
+        // GO-2
+        let mut scene = Scene::of(3);
+        for n in 0..3 {
+            let id = node(n, 1).node.id;
+            scene.table.broke(&id, scene.attachments[&n], scene.now);
+        }
+        scene.now += Duration::from_secs(4);
+        scene.table.after_outage(scene.now);
+        assert!(scene.pass(Duration::from_millis(2500), []).is_empty());
+        assert!(scene.pass(Duration::from_millis(200), []).is_empty(), "all at once: it suspects itself");
+        let said = scene.pass(Duration::from_secs(10), []);
+        assert_eq!(said, ["n0 gone", "n1 gone", "n2 gone"]);
+    }
+
+    #[test]
+    fn only_a_relay_that_is_attached_and_beats_is_taken_from_another() {
+        let mut scene = Scene::of(2);
+        scene.table.attach(node(5, 1), scene.now).unwrap();
+        assert!(matches!(scene.table.wanted(scene.now).as_slice(), [Wanted::Put(_)]));
+        scene.settle();
+        scene.table.adopt(node(7, 1), scene.now);
+        assert!(matches!(scene.table.wanted(scene.now).as_slice(), [Wanted::Missed(_)]));
+        scene.settle();
+        scene.table.broke(&node(0, 1).node.id, scene.attachments[&0], scene.now);
+        assert!(matches!(scene.table.wanted(scene.now).as_slice(), [Wanted::Missed(_)]));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Coming into a room and leaving it, as transactions: pure functions of the view.
 
-use std::collections::BTreeSet;
-
 use waystation_proto::{ErrorCode, Refusal, RoomId, SessionId, StreamKey, UserId};
 
 use super::login::{Attempt, Decision, decide};
@@ -154,8 +152,11 @@ pub enum Leaving {
         /// Of the entry.
         seen: u64,
     },
-    /// Somebody ends it.
-    Revoked(ErrorCode),
+    /// Its token expired; a login that has a new one since stays.
+    Expired {
+        /// Revision of the entry with the old token.
+        seen: u64,
+    },
 }
 
 /// A login leaves a room, and all it published with it.
@@ -172,13 +173,16 @@ pub fn leave(
     let key = keys.text(&Key::User(room.clone(), user.clone()));
     let mut transaction =
         Transaction { compares: vec![Compare::Modified(key.clone(), held.modified)], writes: Vec::new() };
-    match leaving {
-        Leaving::Unheard { seen } if seen != held.modified => return Plan::Settled(Left::default()),
-        Leaving::Unheard { .. } | Leaving::LoggedOut => {}
-        Leaving::Revoked(code) => {
-            let revocation = encode(&revoked(code, now_ms));
-            transaction.writes.push(Write::put(keys.text(&Key::Revoked(session.clone())), revocation));
+    let revocation = match leaving {
+        Leaving::Unheard { seen } | Leaving::Expired { seen } if seen != held.modified => {
+            return Plan::Settled(Left::default());
         }
+        Leaving::Unheard { .. } | Leaving::LoggedOut => None,
+        Leaving::Expired { .. } => Some(revoked(ErrorCode::TokenExpired, now_ms)),
+    };
+    if let Some(revocation) = revocation {
+        let key = keys.text(&Key::Revoked(session.clone()));
+        transaction.writes.push(Write::put(key, encode(&revocation)));
     }
     let left = end_streams(view, keys, room, session, &mut transaction);
     transaction.writes.push(Write::Delete(key));
@@ -216,10 +220,15 @@ pub fn sweep(view: &View, keys: &Keys, now_ms: u64) -> Plan<()> {
     let over = over.map(|(session, _)| keys.text(&Key::Revoked(session.clone())));
     let kicks = view.kicks().filter(|(_, held)| held.value.until_ms <= now_ms);
     let kicks = kicks.map(|((room, user), _)| keys.text(&Key::Kicked(room.clone(), user.clone())));
-    let over: BTreeSet<_> = over.chain(kicks).collect();
-    if over.is_empty() {
+    let mut transaction = Transaction::default();
+    for key in over.chain(kicks).take(crate::store::MAX_TRANSACTION) {
+        // One that was kicked again since stays out.
+        let seen = view.known().get(&key).map(|known| known.modified);
+        transaction.compares.push(Compare::unchanged(key.clone(), seen));
+        transaction.writes.push(Write::Delete(key));
+    }
+    if transaction.writes.is_empty() {
         return Plan::Settled(());
     }
-    let writes = over.into_iter().take(crate::store::MAX_TRANSACTION).map(Write::Delete).collect();
-    Plan::Write(Transaction { compares: Vec::new(), writes }, ())
+    Plan::Write(transaction, ())
 }

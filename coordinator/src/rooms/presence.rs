@@ -5,7 +5,7 @@
 //!
 //! One coordinator *owns* a user and counts for it, but a beat or a relay's word may reach any. So nothing is written
 //! when somebody is heard; but before its time is up, the owner *doubts* it in the store, and a coordinator that has
-//! heard it becomes its owner. Who is not vouched for within [`ASK_FOR`] goes.
+//! heard it since becomes its owner, and counts from then on. Who is not vouched for within [`ASK_FOR`] goes.
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +16,9 @@ use waystation_proto::{RoomId, SessionId, StreamKey, UserId};
 
 /// Standing still for longer than this makes everybody heard afresh.
 const STALL: Duration = Duration::from_secs(2);
-/// Other coordinators have this long to say that they heard somebody.
-const ASK_FOR: Duration = Duration::from_secs(1);
+/// Other coordinators have this long to say that they heard somebody: enough for one whose member of the store just
+/// failed. It is the end of the time-out, so nobody stays longer for it.
+const ASK_FOR: Duration = Duration::from_secs(10);
 
 /// Whose presence it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +55,8 @@ enum Doubt {
 enum Duty {
     /// This coordinator counts the time-out.
     Ours { modified: u64, heard: Instant, token: Token, doubt: Doubt },
-    /// Another does. It was perhaps heard here, and its owner perhaps doubts it.
-    Others { heard: Option<Instant>, doubted: bool },
+    /// Another does. It was perhaps heard here, and its owner perhaps doubts it, since this was seen.
+    Others { heard: Option<Instant>, doubted: Option<Instant> },
 }
 
 #[derive(Clone, Debug)]
@@ -143,12 +144,16 @@ impl Presence {
         Self { heard_within, ask_for, warning, tracked: BTreeMap::new(), looked: None }
     }
 
-    /// Counts somebody from now on; an entry that was written again was heard just now, unless it was to doubt it.
+    /// Counts somebody from now on. An entry that was written again was heard just now, unless it was to doubt it or to
+    /// vouch for it.
     pub fn own(&mut self, who: Who, seen: Seen<'_>, now: Instant) {
         let before = self.tracked.remove(&who).filter(|tracked| tracked.session == *seen.session);
         let (heard, token) = match before.map(|tracked| tracked.duty) {
-            Some(Duty::Ours { heard, token, .. }) => (Some(heard), token),
-            Some(Duty::Others { .. }) | None => (None, Token::Unknown),
+            Some(Duty::Ours { heard, token, .. }) if seen.doubted => (Some(heard), token),
+            Some(Duty::Ours { token, .. }) => (None, token),
+            // It is ours because it was heard here, and no later than it was.
+            Some(Duty::Others { heard, doubted: Some(_) }) => (heard, Token::Unknown),
+            Some(Duty::Others { heard: _, doubted: None }) | None => (None, Token::Unknown),
         };
         let until_ms = seen.expires_s.map(|expires| expires.saturating_mul(1000));
         let token = match (until_ms, token) {
@@ -156,23 +161,21 @@ impl Presence {
             (Some(until_ms), _) => Token::Good { until_ms },
             (None, _) => Token::Unknown,
         };
-        let (heard, doubt) = match heard {
-            Some(heard) if seen.doubted => (heard, Doubt::Asked(now)),
-            Some(_) | None => (now, Doubt::None),
-        };
+        let doubt = if seen.doubted && heard.is_some() { Doubt::Asked(now) } else { Doubt::None };
+        let heard = heard.unwrap_or(now);
         let duty = Duty::Ours { modified: seen.modified, heard, token, doubt };
         self.tracked.insert(who, Tracked { session: seen.session.clone(), duty });
     }
 
     /// Another coordinator counts somebody from now on.
-    pub fn disown(&mut self, who: Who, seen: Seen<'_>) {
+    pub fn disown(&mut self, who: Who, seen: Seen<'_>, now: Instant) {
         let before = self.tracked.remove(&who).filter(|tracked| tracked.session == *seen.session);
         let heard = match before.map(|tracked| tracked.duty) {
             Some(Duty::Ours { heard, .. }) => Some(heard),
             Some(Duty::Others { heard, .. }) => heard,
             None => None,
         };
-        let duty = Duty::Others { heard, doubted: seen.doubted };
+        let duty = Duty::Others { heard, doubted: seen.doubted.then_some(now) };
         self.tracked.insert(who, Tracked { session: seen.session.clone(), duty });
     }
 
@@ -206,14 +209,19 @@ impl Presence {
         }
     }
 
-    /// Whose time has come.
-    pub fn due(&mut self, now: Instant, unix_ms: u64) -> Vec<Due> {
+    /// This process runs. To be called more often than [`STALL`], also while the store is slow.
+    pub fn awake(&mut self, now: Instant) {
         let stalled = self.looked.is_some_and(|looked| now.saturating_duration_since(looked) > STALL);
         self.looked = Some(now);
         if stalled {
             tracing::warn!("this coordinator stood still; every user counts as heard just now");
             self.afresh(now);
         }
+    }
+
+    /// Whose time has come.
+    pub fn due(&mut self, now: Instant, unix_ms: u64) -> Vec<Due> {
+        self.awake(now);
         let mut due = Vec::new();
         for (who, Tracked { session, duty }) in &mut self.tracked {
             match duty {
@@ -223,8 +231,10 @@ impl Presence {
                         due.extend(of.silence(doubt, *heard, (self.heard_within, self.ask_for), now));
                     }
                 }
-                Duty::Others { heard: Some(heard), doubted: true }
-                    if now.saturating_duration_since(*heard) < self.heard_within =>
+                // Later than its owner did: that doubts it after this long.
+                Duty::Others { heard: Some(heard), doubted: Some(doubted) }
+                    if now.saturating_duration_since(*heard) < self.heard_within
+                        && doubted.saturating_duration_since(*heard) < self.heard_within - self.ask_for =>
                 {
                     due.push(Due::Vouch { who: who.clone(), session: session.clone() });
                 }

@@ -2,6 +2,8 @@ use super::*;
 
 const HEARD_WITHIN: Duration = Duration::from_secs(90);
 const WARNING: Duration = Duration::from_secs(30);
+/// Whoever is silent for this long is doubted.
+const DOUBTED_AFTER: Duration = HEARD_WITHIN.saturating_sub(ASK_FOR);
 
 fn ann() -> Who {
     Who::User(RoomId::new("r").unwrap(), UserId::new("ann").unwrap())
@@ -30,7 +32,8 @@ impl Scene {
 
     fn disown(&mut self, modified: u64, doubted: bool) {
         let session = session("a");
-        self.presence.disown(ann(), Seen { session: &session, modified, expires_s: None, doubted });
+        let seen = Seen { session: &session, modified, expires_s: None, doubted };
+        self.presence.disown(ann(), seen, self.now);
     }
 
     fn heard(&mut self, login: &str) -> bool {
@@ -68,9 +71,9 @@ fn a_user_goes_90_s_after_the_last_word_once_the_others_were_asked() {
     assert_eq!(scene.next(Duration::from_secs(60)), None);
     assert!(!scene.heard("older"), "an older login's beat is not this one's");
     assert!(scene.heard("a"));
-    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(89), doubtful(7))));
+    assert_eq!(scene.next(HEARD_WITHIN), Some((DOUBTED_AFTER, doubtful(7))));
     scene.own(8, None, true);
-    assert_eq!(scene.next(HEARD_WITHIN), Some((Duration::from_secs(1), unheard(8))));
+    assert_eq!(scene.next(HEARD_WITHIN), Some((ASK_FOR, unheard(8))));
     scene.presence.forget(&ann());
     assert_eq!(scene.next(HEARD_WITHIN), None);
 }
@@ -85,7 +88,7 @@ fn whoever_is_heard_while_others_are_asked_stays_and_they_are_asked_again_later(
     scene.now += Duration::from_millis(100);
     scene.heard("a");
     let (after, due) = scene.next(HEARD_WITHIN).unwrap();
-    assert!(after >= Duration::from_secs(89) && due == doubtful(8), "{after:?} {due:?}");
+    assert!(after >= DOUBTED_AFTER && due == doubtful(8), "{after:?} {due:?}");
 }
 
 #[test]
@@ -104,6 +107,61 @@ fn a_coordinator_vouches_for_whom_it_heard_and_only_for_them() {
 }
 
 #[test]
+fn whoever_vouches_counts_from_when_it_heard_and_not_from_anew() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.disown(7, false);
+    scene.now += Duration::from_secs(20);
+    scene.heard("a");
+    scene.now += Duration::from_secs(60);
+    scene.disown(8, true);
+    scene.now += Duration::from_secs(1);
+    scene.own(9, None, false);
+    let (after, due) = scene.next(HEARD_WITHIN).unwrap();
+    assert_eq!((after, due), (Duration::from_secs(9 + 10), doubtful(9)), "80 s after the last word");
+    scene.own(10, None, true);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((ASK_FOR, unheard(10))), "and then 90");
+}
+
+#[test]
+fn whoever_heard_somebody_before_its_owner_last_did_does_not_vouch() {
+    // ROOM-5: or two would vouch in turn for one who is gone
+    let mut scene = Scene::new();
+    scene.disown(7, false);
+    scene.heard("a");
+    scene.now += DOUBTED_AFTER + Duration::from_millis(500);
+    scene.disown(8, true);
+    assert_eq!(scene.next(Duration::from_secs(2)), None);
+    scene.heard("a");
+    let vouch = vec![Due::Vouch { who: ann(), session: session("a") }];
+    assert_eq!(scene.next(Duration::from_secs(2)).unwrap().1, vouch, "heard since");
+}
+
+#[test]
+fn a_slow_store_is_no_stall_of_the_coordinator_as_long_as_it_is_awake() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    scene.next(Duration::from_secs(1));
+    for _ in 0..90 {
+        scene.now += Duration::from_secs(1);
+        scene.presence.awake(scene.now);
+    }
+    assert_eq!(scene.next(Duration::from_secs(1)), Some((Duration::from_millis(500), doubtful(7))));
+}
+
+#[test]
+fn after_an_outage_everybody_counted_here_was_heard_just_now() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((DOUBTED_AFTER, doubtful(7))));
+    scene.own(8, None, true);
+    scene.presence.afresh(scene.now);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((DOUBTED_AFTER, doubtful(8))), "nobody was heard for a while");
+}
+
+#[test]
 fn whoever_is_taken_over_has_its_whole_time_again() {
     // ROOM-13
     let mut scene = Scene::new();
@@ -112,7 +170,7 @@ fn whoever_is_taken_over_has_its_whole_time_again() {
     scene.own(8, None, false);
     let (after, due) = scene.next(HEARD_WITHIN).unwrap();
     assert_eq!(due, doubtful(8));
-    assert!(after >= Duration::from_secs(89));
+    assert!(after >= DOUBTED_AFTER);
 }
 
 #[test]
@@ -123,9 +181,9 @@ fn a_resume_is_heard_and_a_stall_of_the_coordinator_counts_against_nobody() {
     scene.next(Duration::from_secs(1));
     scene.now += Duration::from_secs(500);
     let (after, due) = scene.next(HEARD_WITHIN).unwrap();
-    assert!(after >= Duration::from_secs(89) && due == doubtful(7), "{after:?}");
+    assert!(after >= DOUBTED_AFTER && due == doubtful(7), "{after:?}");
     scene.own(9, None, false);
-    assert_eq!(scene.next(HEARD_WITHIN).unwrap(), (Duration::from_secs(89), doubtful(9)));
+    assert_eq!(scene.next(HEARD_WITHIN).unwrap(), (DOUBTED_AFTER, doubtful(9)));
 }
 
 #[test]

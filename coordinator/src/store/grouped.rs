@@ -124,7 +124,7 @@ async fn commit(store: &dyn Store, group: Vec<Waiting>) {
         together.writes.extend(waiting.transaction.writes.iter().cloned());
     }
     let done = store.commit(together).await;
-    if done == Ok(Outcome::Conflict) && !alone {
+    if !alone && may_be_anothers(&done) {
         let each = group.into_iter().map(|Waiting { transaction, answer }| async {
             // Whoever asked may have gone.
             let _ = answer.send(store.commit(transaction).await);
@@ -134,6 +134,14 @@ async fn commit(store: &dyn Store, group: Vec<Waiting>) {
     }
     for waiting in group {
         let _ = waiting.answer.send(done.clone());
+    }
+}
+
+/// Whether nothing was done, for a reason that lies in one of the group and not in the store.
+fn may_be_anothers(done: &Done) -> bool {
+    match done {
+        Ok(Outcome::Conflict) | Err(StoreError::LeaseGone(_) | StoreError::BadTransaction(_)) => true,
+        Ok(Outcome::Done(_)) | Err(StoreError::Unavailable(_)) => false,
     }
 }
 
@@ -250,6 +258,23 @@ mod tests {
         assert_eq!(done[0], Ok(Outcome::Conflict));
         assert!(matches!(done[1], Ok(Outcome::Done(_))));
         assert_eq!(done[2], Ok(Outcome::Conflict));
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_gone_or_a_bad_transaction_spoils_nobody_elses() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let grouped = Grouped::new(store);
+        let mut leased = create("leased");
+        leased.writes = vec![Write::Put { key: "leased".into(), value: vec![], lease: Some(LeaseId(77)) }];
+        let mut twice = create("twice");
+        twice.writes.push(Write::Delete("twice".into()));
+        let all = [create("a"), leased, create("b"), twice, create("c")];
+        let done = join_all(all.map(|transaction| grouped.commit(transaction))).await;
+        for good in [0, 2, 4] {
+            assert!(matches!(done[good], Ok(Outcome::Done(_))), "{done:?}");
+        }
+        assert_eq!(done[1], Err(StoreError::LeaseGone(LeaseId(77))));
+        assert!(matches!(done[3], Err(StoreError::BadTransaction(_))), "{done:?}");
     }
 
     #[test]

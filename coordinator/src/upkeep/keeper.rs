@@ -47,7 +47,14 @@ impl Keeper {
                     context.nodes().release(id);
                 }
             }
-            News::Room(..) | News::Revoked(_) | News::Kicked(..) | News::Coordinator(_) => {}
+            News::Coordinator(id) => {
+                let gone =
+                    *id == context.id && !context.mirror.read(|view| view.coordinators().contains_key(id));
+                if gone {
+                    context.unseen.notify_one();
+                }
+            }
+            News::Room(..) | News::Revoked(_) | News::Kicked(..) => {}
         }
     }
 }
@@ -63,7 +70,7 @@ impl Keeper {
         if value.owner == context.id {
             context.presence().own(who, seen, now);
         } else {
-            context.presence().disown(who, seen);
+            context.presence().disown(who, seen, now);
             if value.doubted {
                 context.users_due.notify_one();
             }

@@ -83,7 +83,11 @@ async fn live(context: &Context) {
     let mut ticks = every(context.timings.owner_lease / 4);
     let mut lease = None;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // Whoever does not show itself for two seconds is taken for dead.
+            () = context.unseen.notified() => {}
+        }
         let kept = timeout(STORE_WITHIN, keep(context, lease)).await;
         match kept.unwrap_or_else(|_| Err(StoreError::Unavailable("it takes too long".into()))) {
             Ok(kept) => lease = Some(kept),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use waystation_proto::StreamKey;
 
 use super::{every, heir};
@@ -15,6 +16,8 @@ use crate::{
 
 /// Time-outs of users are seen at most so much late (ROOM-5 allows a second).
 const USERS_EVERY: Duration = Duration::from_millis(500);
+/// So many are ended at once: the store takes them together.
+const ENDED_AT_ONCE: usize = 256;
 
 /// Runs until dropped.
 pub(super) async fn run(context: &Context) {
@@ -28,9 +31,17 @@ pub(super) async fn run(context: &Context) {
             continue;
         }
         let due = context.presence().due(now(), unix_ms());
-        for one in due {
+        let ending = stream::iter(due).for_each_concurrent(ENDED_AT_ONCE, |one| async {
             if let Err(fault) = end(context, one).await {
                 tracing::warn!(%fault, "a login whose time is up could not be ended yet");
+            }
+        });
+        tokio::pin!(ending);
+        loop {
+            tokio::select! {
+                () = &mut ending => break,
+                // A slow store is not a coordinator that stands still.
+                _ = ticks.tick() => context.presence().awake(now()),
             }
         }
     }
@@ -77,8 +88,8 @@ async fn end(context: &Context, due: Due) -> Result<(), Fault> {
         Due::Unheard { who: Who::User(room, _), session, modified } => {
             (room, session, Leaving::Unheard { seen: modified })
         }
-        Due::Expired { who: Who::User(room, _), session, .. } => {
-            (room, session, Leaving::Revoked(waystation_proto::ErrorCode::TokenExpired))
+        Due::Expired { who: Who::User(room, _), session, modified } => {
+            (room, session, Leaving::Expired { seen: modified })
         }
     };
     let left = context.change(|view| leave(view, &context.keys, &room, &session, leaving, unix_ms())).await?;

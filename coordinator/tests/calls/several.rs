@@ -26,11 +26,17 @@ const HEARD_WITHIN: Duration = Duration::from_millis(1500);
 struct Counting {
     store: MemoryStore,
     transactions: Arc<AtomicU64>,
+    /// A transaction takes this long.
+    takes: Duration,
 }
 
 impl Counting {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), transactions: Arc::default() }
+        Self { store: MemoryStore::new(), transactions: Arc::default(), takes: Duration::ZERO }
+    }
+
+    async fn keys(&self, under: &str) -> BTreeSet<String> {
+        self.store.list(under).await.unwrap().entries.into_iter().map(|entry| entry.key).collect()
     }
 
     fn count(&self) -> u64 {
@@ -57,7 +63,10 @@ impl Store for Counting {
     }
     fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(transaction)
+        Box::pin(async move {
+            sleep(self.takes).await;
+            self.store.commit(transaction).await
+        })
     }
     fn watch(&self, prefix: &str, from: u64) -> Changes {
         self.store.watch(prefix, from)
@@ -231,4 +240,70 @@ async fn beats_write_nothing_and_logins_and_publishes_are_a_transaction_each() {
     }
     assert_eq!(store.count(), before, "beats wrote something");
     assert_eq!(ann.up.room, ROOM);
+}
+
+#[tokio::test]
+async fn many_who_fall_silent_at_once_go_in_time_though_the_store_is_slow() {
+    // ROOM-5, ROOM-13
+    let store = Counting { takes: Duration::from_millis(50), ..Counting::new() };
+    let server = over(&store, HEARD_WITHIN * 2).await;
+    let rooms = |n| (0..5).map(move |room| v1::RoomLogin { room: format!("room-{room}"), ..login(n, n) });
+    let clients: Vec<_> = (0..16).map(|n| format!("user-{n}")).collect();
+    let events = clients.iter().map(|client| connect(&server, client, 1, rooms(client).collect()));
+    let events = futures_util::future::join_all(events).await;
+    let users = format!("{}/user/", config().store_prefix);
+    soon("80 logins", async {
+        while store.keys(&users).await.len() < 80 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(events);
+    soon("all of them to go", async {
+        while !store.keys(&users).await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn coordinators_show_themselves_again_at_once_when_their_keys_are_gone() {
+    // ROOM-4: nobody takes over what the living own
+    let store = Counting::new();
+    let mut config = config();
+    config.timings.owner_lease = Duration::from_secs(60);
+    let servers = [
+        Server::over(config.clone(), Arc::new(store.clone())).await,
+        Server::over(config.clone(), Arc::new(store.clone())).await,
+    ];
+    let living = format!("{}/coordinator/", config.store_prefix);
+    let both = async |what: &str| {
+        timeout(Duration::from_millis(1500), async {
+            while store.keys(&living).await.len() < servers.len() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("no key in time {what}"));
+    };
+    both("at the start").await;
+    store.empty().await;
+    both("after a loss").await;
+}
+
+#[tokio::test]
+async fn a_coordinator_that_stops_says_nothing_of_the_relays_that_it_sends_away() {
+    // GO-2
+    let store = Counting::new();
+    let (one, two) = (over(&store, HEARD_WITHIN * 20).await, over(&store, HEARD_WITHIN * 20).await);
+    let _relay = Relay::attach(&one, 1).await;
+    let mut ann = Client::login(&two, "ann").await;
+    ann.listed(|nodes| nodes.len() == 1).await;
+    let node = format!("{}/node/relay-1", config().store_prefix);
+    let before = store.store.get(&node).await.unwrap().entry.unwrap();
+    one.stop().await;
+    // As long as whatever it still said would take.
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(store.store.get(&node).await.unwrap().entry, Some(before));
 }
