@@ -116,6 +116,16 @@ test("a publisher's loss is what its node reports", () => {
   expect(quality(sent(1_000), sent(4_000), A, false)).toMatchObject({ loss: 0.1, level: 3, rttMs: null, bitsPerSecond: 800_000 });
 });
 
+test("where the transport counts nothing, as in Firefox, the pair that it has selected does", () => {
+  // GO-2
+  const pair = (id: string, bytes: number) => [id, {
+    id, type: "candidate-pair", timestamp: 2_000, nominated: true, bytesReceived: bytes, lastPacketReceivedTimestamp: 1_990,
+  }] as const;
+  const transport = { id: "T", type: "transport", timestamp: 2_000, dtlsState: "connected", selectedCandidatePairId: "P" };
+  const seen = digest(new Map<string, Record<string, unknown>>([pair("X", 7), ["T", transport], pair("P", 3_905)]));
+  expect(seen).toMatchObject({ at: 2_000, received: 3_905, lastReceivedAt: 1_990 });
+});
+
 test("statistics without anything known make an empty digest", () => {
   expect(digest(new Map([["x", { type: "certificate" }]]))).toEqual({ at: 0, received: null, lastReceivedAt: null, rttMs: null, flows: new Map() });
 });

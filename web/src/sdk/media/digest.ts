@@ -3,6 +3,9 @@
  *
  * Chromium refreshes them every 60 ms. The transport's counters count SRTCP too, so a node's beats show in them, and
  * the pair's `lastPacketReceivedTimestamp` says when the last packet of any sort came, to the millisecond.
+ *
+ * Firefox makes them when asked. Its transport counts nothing, but the pair's counters are of the same sort: beats show
+ * in them, and they stop with the node, while its connection state goes on to say "connected".
  */
 
 import type { Kind } from "../api";
