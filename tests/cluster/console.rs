@@ -1,82 +1,26 @@
 //! Chromium through the console page: it publishes and plays, and its nodes are killed under it.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::support::{
+    SOON,
+    browser::{Browser, page},
+    cluster::Cluster,
+    namespace::Namespace,
+    until,
 };
-
-use serde_json::{Value, json};
-
-use crate::support::{SOON, cluster::Cluster, namespace::Namespace, until};
 
 /// How far the gap that the page shows may be from the one seen: the page counts what arrives, a viewer what is drawn, and
 /// a frame is drawn up to three frame intervals after it arrived.
 const GAP_TOLERANCE_MS: f64 = 150.0;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Chromium at the console page, told what to do line by line; see `web/e2e/browser.mjs`.
-struct Browser {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Browser {
-    #[track_caller]
-    fn start(namespace: &Namespace, page: &str) -> Self {
-        let mut driver = Command::new("node");
-        driver.arg(root().join("web/e2e/browser.mjs")).arg(page);
-        let mut driver = namespace.within(&driver);
-        let mut child = driver
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {driver:?}: {error}"));
-        let commands = child.stdin.take().expect("standard input is piped");
-        let answers = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        Self { child, commands, answers }
-    }
-
-    /// Does one thing, and answers with what came of it.
-    #[track_caller]
-    fn ask(&mut self, command: &Value) -> Value {
-        writeln!(self.commands, "{command}").expect("the driver takes commands");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the driver answers");
-        let answer: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("{command} was answered {line:?}: {error}"));
-        assert!(answer.get("error").is_none(), "{command} was answered {answer}");
-        answer
-    }
-
-    /// The node that a session of the page uses now.
-    #[track_caller]
-    fn node_of(&mut self, session: &str) -> String {
-        let answer = self.ask(&json!({ "do": "await", "session": session, "state": 2 }));
-        answer["session"]["node"].as_str().expect("a session in state 2 has a node").to_owned()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // It ends the browser, too; killed, it could not.
-        let _ = writeln!(self.commands, "{}", json!({ "do": "quit" }));
-        let _ = self.child.wait();
-    }
-}
-
 /// A cluster of three relays with the console page, in a namespace of its own.
 fn console(name: &str) -> (Namespace, Cluster) {
     let namespace = Namespace::new(name, None);
-    let page = root().join("web/dist");
-    assert!(page.join("index.html").exists(), "the page is not built: run `make web` first");
     let cluster = Cluster::start_with(3, |command| {
-        command.arg("--page").arg(&page);
+        command.arg("--page").arg(page());
         *command = namespace.within(command);
     });
     (namespace, cluster)
@@ -85,7 +29,7 @@ fn console(name: &str) -> (Namespace, Cluster) {
 #[test]
 fn chromium_publishes_its_camera_through_the_console_and_another_tab_plays_it() {
     let (namespace, cluster) = console("chromium");
-    let mut browser = Browser::start(&namespace, &cluster.page);
+    let mut browser = Browser::start(&cluster.page, None, |driver| namespace.within(&driver));
     browser.ask(&json!({ "do": "publish", "tab": "ann", "stream": "cam", "picture": "camera", "sound": "microphone" }));
     browser.ask(&json!({ "do": "await", "tab": "ann", "session": "publish lobby/cam", "state": 2 }));
     browser.ask(&json!({ "do": "login", "tab": "bob" }));
@@ -106,7 +50,7 @@ fn chromium_publishes_its_camera_through_the_console_and_another_tab_plays_it() 
 fn chromium_outlives_its_nodes_and_the_console_shows_the_gap_that_is_measured_from_outside() {
     // PUB-2 PUB-9 PLAY-2 GO-2
     let (namespace, cluster) = console("gap");
-    let mut browser = Browser::start(&namespace, &cluster.page);
+    let mut browser = Browser::start(&cluster.page, None, |driver| namespace.within(&driver));
     let (publisher, player) = ("publish lobby/picture", "play lobby/picture");
     browser.ask(&json!({ "do": "publish", "stream": "picture" }));
     browser.node_of(publisher);

@@ -5,23 +5,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     SOON,
+    browser::{Browser, page},
     client::Client,
     clips::{Video, clip},
+    namespace::enter_one_of_its_own,
     site::{Plan, Site},
     until,
 };
 
 /// Whatever befell the store, the cluster's state is right so long after it is over.
 const RIGHT_WITHIN: Duration = Duration::from_secs(10);
-/// A player that sees a longer stop of media sees something.
-const VISIBLE_GAP_MS: f64 = 300.0;
+/// A longer stop of media is no hiccup of a busy machine. (That nobody had to move is looked at, too.)
+const VISIBLE_GAP_MS: f64 = 1_000.0;
+/// Users in the room: two players, a publisher, and Chromium.
+const USERS: u64 = 4;
 
-/// Three of everything, a publisher, a player, and somebody who only watches the room.
+/// Three of everything; of clients, Rust's publisher and player, somebody who also watches the room, and Chromium, which
+/// publishes a numbered picture and plays it.
 struct Scene {
+    browser: Browser,
     site: Site,
     publisher: Client,
     player: Client,
@@ -29,6 +35,9 @@ struct Scene {
     /// What the onlooker had heard when all was quiet.
     quiet: usize,
 }
+
+const CHROMIUM_PUBLISHES: &str = "publish stage/picture";
+const CHROMIUM_PLAYS: &str = "play stage/picture";
 
 /// The epoch of a stream's claim, of what `waystation streams` says.
 fn epoch_of(streams: &Value, stream: &str) -> Option<u64> {
@@ -38,7 +47,9 @@ fn epoch_of(streams: &Value, stream: &str) -> Option<u64> {
 
 impl Scene {
     fn new() -> Self {
-        let site = Site::start(Plan::default());
+        enter_one_of_its_own();
+        let words = vec!["--page".into(), page().to_str().expect("the page's folder has a name").into()];
+        let site = Site::start(Plan { coordinator_words: words, ..Plan::default() });
         let clip = clip(Video::Vp8, 8);
         let media =
             ["--video", clip.video.to_str().unwrap(), "--audio", clip.audio.to_str().unwrap(), "--loop"];
@@ -48,7 +59,15 @@ impl Scene {
         player.state("player", 2, 0);
         let mut onlooker = site.play("stage", "carol", "show", &["--notify-users"]);
         onlooker.state("player", 2, 0);
-        let mut scene = Self { site, publisher, player, onlooker, quiet: 0 };
+        let token = site.console_token("stage", "dora");
+        let mut browser = Browser::start(&site.coordinators[0].url, Some(&token), |driver| driver);
+        browser.ask(&json!({ "do": "publish", "room": "stage", "stream": "picture" }));
+        browser.node_of(CHROMIUM_PUBLISHES);
+        browser.ask(&json!({ "do": "play", "room": "stage", "stream": "picture" }));
+        browser.node_of(CHROMIUM_PLAYS);
+        browser.ask(&json!({ "do": "measure", "session": CHROMIUM_PLAYS }));
+        browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS, "frames": 30 }));
+        let mut scene = Self { site, browser, publisher, player, onlooker, quiet: 0 };
         scene.media_flows();
         scene.quiet = scene.onlooker.events("update").len();
         scene
@@ -79,7 +98,7 @@ impl Scene {
                 let rooms = self.site.observe("rooms", coordinator)?;
                 let users =
                     rooms.as_array()?.iter().find(|room| room["room"] == "stage")?["users"].as_u64()?;
-                (healthy == 3 && users == 3 && self.epoch(coordinator)? == epoch).then_some(())
+                (healthy == 3 && users == USERS && self.epoch(coordinator)? == epoch).then_some(())
             });
         }
         let clip = clip(Video::Vp8, 8);
@@ -102,12 +121,20 @@ impl Scene {
             let gaps = client.events("gap");
             let longest = gaps.iter().filter_map(|gap| gap["gap_ms"].as_f64()).fold(0.0, f64::max);
             assert!(longest <= VISIBLE_GAP_MS, "media stopped for {longest} ms; {}", client.story());
+            let used = client.events("attempt").into_iter().filter(|attempt| attempt["outcome"] == "used");
+            assert_eq!(used.count(), 1, "a player moved: {}", client.story());
             let left =
                 client.events("state").into_iter().filter(|e| e["machine"] == "player" && e["code"] != 0);
             assert_eq!(left.count(), 0, "a player was interrupted: {}", client.story());
         }
         let heard = self.onlooker.events("update");
         assert_eq!(heard.len(), self.quiet, "others heard of it: {}", self.onlooker.story());
+        let picture = self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS }));
+        let frames = picture["numbers"].as_u64().expect("a number of frames") + 30;
+        let picture =
+            self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS, "frames": frames }));
+        let stopped = picture["video_gap_ms"].as_f64().expect("a gap in milliseconds");
+        assert!(stopped <= VISIBLE_GAP_MS, "Chromium's picture stood still: {picture}");
         let left = self
             .publisher
             .events("state")

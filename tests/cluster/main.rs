@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod browsers;
+mod console;
 mod coordinators;
 mod dev;
 mod etcd;

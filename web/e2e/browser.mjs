@@ -1,6 +1,6 @@
 // Chromium as a person would use the console page, told what to do line by line.
 //
-// Usage: node browser.mjs PAGE
+// Usage: node browser.mjs PAGE     with TOKEN in the environment where a person would have to paste a user token
 // Each line on standard input is a command, a JSON object; each gets one line on standard output, a JSON object with `did`
 // and what belongs to it, or with `did` and `error`. Commands run one after the other. Each tab is a visitor of its own
 // (cookies, storage, user name) and opens when it is first named; `tab` is "main" unless given. A session is named as on
@@ -49,6 +49,9 @@ async function tabOf({ tab: name = "main", width = 1440, height = 1000, theme = 
   const there = tabs.get(name);
   if (there !== undefined) return there;
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme });
+  if (process.env.TOKEN) {
+    await context.addInitScript((token) => sessionStorage.setItem("waystation-token", token), process.env.TOKEN);
+  }
   const tab = await context.newPage();
   tab.setDefaultTimeout(LIMIT_MS);
   tab.on("pageerror", (error) => console.error(`${name}: page error: ${error.stack ?? error.message}`));

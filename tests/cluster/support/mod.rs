@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
+pub mod browser;
 pub mod client;
 pub mod clips;
 pub mod cluster;

@@ -198,6 +198,14 @@ impl Site {
         output(&mut command).trim().to_owned()
     }
 
+    /// A token with which the console page can do everything in a room.
+    #[track_caller]
+    pub fn console_token(&self, room: &str, user: &str) -> String {
+        let mut command = waystation();
+        command.args(["token", "--room", room, "--user", user, "--publish", "--play", "--observe"]);
+        output(&mut command).trim().to_owned()
+    }
+
     /// A publisher as a process of its own.
     #[track_caller]
     pub fn publish(&self, room: &str, user: &str, stream: &str, words: &[&str]) -> Client {
