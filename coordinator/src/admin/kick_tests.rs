@@ -1,3 +1,5 @@
+//! What a kick writes, and whom it keeps out.
+
 use waystation_proto::{SessionId, StreamId};
 
 use super::*;

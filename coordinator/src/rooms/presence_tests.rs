@@ -1,3 +1,5 @@
+//! Who is heard, doubted, vouched for and gone.
+
 use super::*;
 
 const HEARD_WITHIN: Duration = Duration::from_secs(90);
