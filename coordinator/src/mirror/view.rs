@@ -270,8 +270,9 @@ impl View {
         let listed: BTreeSet<_> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
         let gone = self.known.keys().filter(|key| !listed.contains(key.as_str()));
         let gone = gone.map(|key| Change::Delete(key.clone()));
-        let held = |entry: &Entry| self.known.get(&entry.key).map(|known| known.modified);
-        let fresh = listing.entries.iter().filter(|entry| held(entry) != Some(entry.modified));
+        // Revisions of a store that was restored come again, with other values.
+        let fresh = |entry: &&Entry| self.known.get(&entry.key) != Some(&Known::of(entry));
+        let fresh = listing.entries.iter().filter(fresh);
         let changes: Vec<_> = gone.chain(fresh.map(|entry| Change::Put(entry.clone()))).collect();
         let news = self.apply(&Batch { revision: listing.revision, changes });
         self.revision = listing.revision;

@@ -124,6 +124,18 @@ fn a_new_epoch_is_a_delete_and_an_add_and_another_origin_is_nothing() {
 }
 
 #[test]
+fn a_list_whose_revisions_come_again_with_other_values_is_played_in() {
+    // ROOM-9
+    let mut view = View::new(keys());
+    view.apply(&Batch { revision: 5, changes: vec![put(5, user("ann", "a1", "a1"))] });
+    let (key, value) = user("ann", "a2", "a2");
+    let entry = |value| Entry { key: key.clone(), value, version: 1, modified: 5, lease: None };
+    let news = view.relist(&Listing { revision: 5, entries: vec![entry(value.clone())] });
+    assert_eq!(told(&news), ["-ann/a1", "+ann/a2"]);
+    assert!(view.relist(&Listing { revision: 6, entries: vec![entry(value)] }).is_empty());
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_as_good_as_none() {
     let (key, _) = user("ann", "a", "a");
     assert_eq!(after([user("ann", "a", "a"), (key, b"garbage".to_vec())])[1], ["-ann/a"]);

@@ -83,7 +83,13 @@ fn take_claim(view: &View, keys: &Keys, stream: &StreamKey, claimant: &Claimant<
         }
         Take::Write(claim) => {
             let key = keys.text(&Key::Claim(stream.clone()));
-            let mut compares = vec![Compare::unchanged(key.clone(), held.map(|held| held.modified))];
+            let epochs = keys.text(&Key::Epochs);
+            let begin = view.known().get(&epochs).map(|known| known.modified);
+            let mut compares = vec![
+                Compare::unchanged(key.clone(), held.map(|held| held.modified)),
+                // Nothing is granted above a base that was raised meanwhile.
+                Compare::unchanged(epochs, begin),
+            ];
             compares.push(match seen {
                 Some(seen) => {
                     Compare::Modified(keys.text(&Key::User(stream.room.clone(), (*user).clone())), *seen)

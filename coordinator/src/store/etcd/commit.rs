@@ -55,6 +55,17 @@ fn judge(writes: &[Write], found: &[Option<Entry>], before: u64) -> Verdict {
     }
 }
 
+/// A store that is now below what was seen before was restored from an older copy: its revisions are another's, and
+/// must not make claims. `before` as for [`judge`].
+fn done(revision: u64, before: u64) -> Result<Outcome, StoreError> {
+    if revision < before {
+        return Err(StoreError::Unavailable(
+            "it was restored to an earlier state; ask for its id again".into(),
+        ));
+    }
+    Ok(Outcome::Done(revision))
+}
+
 impl Inner {
     /// Does a transaction, on the store whose id was last asked for and on no other.
     pub(super) async fn commit(&self, mut transaction: Transaction) -> Result<Outcome, StoreError> {
@@ -84,7 +95,7 @@ impl Inner {
                     let (cluster, revision) = wire::stamp(response.header());
                     self.life.saw(cluster, revision);
                     return match (response.succeeded(), unclear) {
-                        (true, _) => Ok(Outcome::Done(revision)),
+                        (true, _) => done(revision, before),
                         (false, None) => Ok(Outcome::Conflict),
                         (false, Some(why)) => {
                             match judge(&transaction.writes, &wire::found(&response), before) {
@@ -157,8 +168,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, harmless_twice, judge};
-    use crate::store::{Compare, Entry, Transaction, Write};
+    use super::{Verdict, done, harmless_twice, judge};
+    use crate::store::{Compare, Entry, Outcome, Transaction, Write};
 
     fn put(key: &str) -> Write {
         Write::put(key.into(), b"ours".to_vec())
@@ -167,6 +178,14 @@ mod tests {
     fn held(value: &str, modified: u64) -> Option<Entry> {
         let value = value.as_bytes().to_vec();
         Some(Entry { key: String::new(), value, version: 1, modified, lease: None })
+    }
+
+    #[test]
+    fn a_write_below_what_was_seen_before_is_no_write_of_this_store() {
+        // PUB-11
+        assert!(done(6, 7).is_err());
+        assert_eq!(done(7, 7), Ok(Outcome::Done(7)), "nothing had to change");
+        assert_eq!(done(8, 7), Ok(Outcome::Done(8)));
     }
 
     #[test]
