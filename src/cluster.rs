@@ -21,8 +21,8 @@ const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Where and as whom.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Observer {
-    /// Coordinators, with commas between them; the first that answers is asked.
+pub struct Access {
+    /// Coordinators, with commas between them; the first that answers is taken.
     #[arg(
         long,
         value_name = "URL,...",
@@ -31,27 +31,7 @@ pub struct Observer {
         required = true
     )]
     coordinator: Vec<String>,
-    /// User token with the right to observe; unless given, one for the cluster of `waystation dev`.
-    #[arg(long, value_name = "TOKEN", env = "WAYSTATION_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Where and as whom something is to be changed.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Administrator {
-    /// Coordinators, with commas between them; the first that answers is told.
-    #[arg(
-        long,
-        value_name = "URL,...",
-        value_delimiter = ',',
-        env = "WAYSTATION_COORDINATORS",
-        required = true
-    )]
-    coordinator: Vec<String>,
-    /// User token with the right to administer; unless given, one for the cluster of `waystation dev`.
+    /// User token with the right that this takes; unless given, one for the cluster of `waystation dev`.
     #[arg(long, value_name = "TOKEN", env = "WAYSTATION_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Print JSON.
@@ -76,23 +56,21 @@ impl tonic::service::Interceptor for Bearer {
     }
 }
 
-impl Observer {
-    /// A client of the first coordinator that answers.
+impl Access {
+    /// A client, with the right to observe, of the first coordinator that answers.
     ///
     /// # Errors
     /// When none does, with what each said.
-    pub async fn connect(&self) -> anyhow::Result<Client> {
+    pub async fn observe(&self) -> anyhow::Result<Client> {
         let rights = Rights { observe: true, ..Rights::default() };
         connect(&self.coordinator, self.token.as_deref(), rights).await.map(ClusterServiceClient::new)
     }
-}
 
-impl Administrator {
-    /// A client of the first coordinator that answers.
+    /// A client, with the right to administer, of the first coordinator that answers.
     ///
     /// # Errors
     /// When none does, with what each said.
-    pub async fn connect(&self) -> anyhow::Result<AdminServiceClient<AsSomebody>> {
+    pub async fn administer(&self) -> anyhow::Result<AdminServiceClient<AsSomebody>> {
         let rights = Rights { admin: true, ..Rights::default() };
         connect(&self.coordinator, self.token.as_deref(), rights).await.map(AdminServiceClient::new)
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use waystation_proto::v1;
 
 use crate::{
-    cluster::{Administrator, refused},
+    cluster::{Access, refused},
     table::table_or,
 };
 
@@ -33,9 +33,9 @@ pub struct Keys {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Action {
     /// List them.
-    List(#[command(flatten)] Administrator),
+    List(#[command(flatten)] Access),
     /// Make a key that replaces the one that signs.
-    Rotate(#[command(flatten)] Administrator),
+    Rotate(#[command(flatten)] Access),
 }
 
 /// Lists or rotates.
@@ -44,16 +44,16 @@ enum Action {
 /// When no coordinator answers, or it refuses.
 pub async fn run(keys: Keys) -> anyhow::Result<ExitCode> {
     match keys.action {
-        Action::List(administrator) => list(administrator).await,
-        Action::Rotate(administrator) => rotate(administrator).await,
+        Action::List(access) => list(access).await,
+        Action::Rotate(access) => rotate(access).await,
     }
 }
 
-async fn list(administrator: Administrator) -> anyhow::Result<ExitCode> {
-    let mut client = administrator.connect().await?;
+async fn list(access: Access) -> anyhow::Result<ExitCode> {
+    let mut client = access.administer().await?;
     let listed = client.list_keys(v1::ListKeysRequest {}).await.map_err(|status| refused(&status))?;
     let keys = listed.into_inner().keys;
-    if administrator.json {
+    if access.json {
         println!("{}", serde_json::to_string_pretty(&keys.iter().map(json_of).collect::<Vec<_>>())?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -63,11 +63,11 @@ async fn list(administrator: Administrator) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn rotate(administrator: Administrator) -> anyhow::Result<ExitCode> {
-    let mut client = administrator.connect().await?;
+async fn rotate(access: Access) -> anyhow::Result<ExitCode> {
+    let mut client = access.administer().await?;
     let made = client.rotate_keys(v1::RotateKeysRequest {}).await.map_err(|status| refused(&status))?;
     let key = made.into_inner().key.unwrap_or_default();
-    if administrator.json {
+    if access.json {
         println!("{}", json_of(&key));
     } else {
         println!("Key {} signs {}.", key.id, when(key.signs_from_unix_ms, unix_ms()));

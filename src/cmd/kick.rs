@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use waystation_proto::v1;
 
-use crate::cluster::{Administrator, refused};
+use crate::cluster::{Access, refused};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +22,7 @@ clients too. The token needs the right to administer that room: waystation token
 #[command(after_help = EXAMPLES)]
 pub struct Kick {
     #[command(flatten)]
-    administrator: Administrator,
+    access: Access,
     /// Room that it is thrown out of.
     #[arg(long, value_name = "ROOM")]
     room: String,
@@ -43,12 +43,12 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 /// # Errors
 /// When no coordinator answers, or it refuses.
 pub async fn run(kick: Kick) -> anyhow::Result<ExitCode> {
-    let mut client = kick.administrator.connect().await?;
-    let Kick { room, user, refused: for_, administrator } = kick;
+    let mut client = kick.access.administer().await?;
+    let Kick { room, user, refused: for_, access } = kick;
     if for_.is_zero() {
         let request = v1::UnkickUserRequest { room: room.clone(), user: user.clone() };
         let done = client.unkick_user(request).await.map_err(|status| refused(&status))?.into_inner();
-        match (administrator.json, done.was_kicked) {
+        match (access.json, done.was_kicked) {
             (true, was_kicked) => {
                 println!("{}", json!({ "room": room, "user": user, "was_kicked": was_kicked }))
             }
@@ -60,7 +60,7 @@ pub async fn run(kick: Kick) -> anyhow::Result<ExitCode> {
     let for_s = whole_seconds(for_)?;
     let request = v1::KickUserRequest { room: room.clone(), user: user.clone(), for_s };
     let done = client.kick_user(request).await.map_err(|status| refused(&status))?.into_inner();
-    if administrator.json {
+    if access.json {
         let v1::KickUserResponse { was_here, until_unix_ms } = done;
         let json =
             json!({ "room": room, "user": user, "was_here": was_here, "until_unix_ms": until_unix_ms });

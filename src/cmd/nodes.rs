@@ -6,7 +6,7 @@ use serde_json::json;
 use waystation_proto::{Health, Node, v1};
 
 use crate::{
-    cluster::{Observer, refused},
+    cluster::{Access, refused},
     table::table_or,
 };
 
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Nodes {
     #[command(flatten)]
-    observer: Observer,
+    access: Access,
 }
 
 /// Prints them.
@@ -22,11 +22,11 @@ pub struct Nodes {
 /// # Errors
 /// When no coordinator answers, or it refuses.
 pub async fn run(nodes: Nodes) -> anyhow::Result<ExitCode> {
-    let mut client = nodes.observer.connect().await?;
+    let mut client = nodes.access.observe().await?;
     let response = client.list_nodes(v1::ListNodesRequest {}).await.map_err(|status| refused(&status))?;
     let listed: Vec<Node> =
         response.into_inner().nodes.into_iter().map(Node::try_from).collect::<Result<_, _>>()?;
-    if nodes.observer.json {
+    if nodes.access.json {
         println!("{}", serde_json::to_string_pretty(&listed)?);
         return Ok(ExitCode::SUCCESS);
     }

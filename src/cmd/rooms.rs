@@ -7,7 +7,7 @@ use waystation_proto::v1;
 
 use super::nodes::all_pages;
 use crate::{
-    cluster::{Observer, refused},
+    cluster::{Access, refused},
     table::table_or,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Rooms {
     #[command(flatten)]
-    observer: Observer,
+    access: Access,
 }
 
 /// Prints them.
@@ -23,7 +23,7 @@ pub struct Rooms {
 /// # Errors
 /// When no coordinator answers, or it refuses.
 pub async fn run(rooms: Rooms) -> anyhow::Result<ExitCode> {
-    let client = rooms.observer.connect().await?;
+    let client = rooms.access.observe().await?;
     let listed = all_pages(|page_token| {
         let mut client = client.clone();
         async move {
@@ -33,7 +33,7 @@ pub async fn run(rooms: Rooms) -> anyhow::Result<ExitCode> {
         }
     })
     .await?;
-    if rooms.observer.json {
+    if rooms.access.json {
         let json =
             |room: &v1::Room| json!({ "room": room.room, "users": room.users, "streams": room.streams });
         println!("{}", serde_json::to_string_pretty(&listed.iter().map(json).collect::<Vec<_>>())?);

@@ -7,7 +7,7 @@ use waystation_proto::{Claim, v1};
 
 use super::nodes::{all_pages, node_json};
 use crate::{
-    cluster::{Observer, refused},
+    cluster::{Access, refused},
     table::table_or,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Streams {
     #[command(flatten)]
-    observer: Observer,
+    access: Access,
     /// Only those of this room.
     #[arg(long, value_name = "ROOM", default_value = "", hide_default_value = true)]
     room: String,
@@ -26,7 +26,7 @@ pub struct Streams {
 /// # Errors
 /// When no coordinator answers, or it refuses.
 pub async fn run(streams: Streams) -> anyhow::Result<ExitCode> {
-    let client = streams.observer.connect().await?;
+    let client = streams.access.observe().await?;
     let listed = all_pages(|page_token| {
         let (mut client, room) = (client.clone(), streams.room.clone());
         async move {
@@ -36,7 +36,7 @@ pub async fn run(streams: Streams) -> anyhow::Result<ExitCode> {
         }
     })
     .await?;
-    if streams.observer.json {
+    if streams.access.json {
         println!("{}", serde_json::to_string_pretty(&listed.iter().map(stream_json).collect::<Vec<_>>())?);
         return Ok(ExitCode::SUCCESS);
     }

@@ -12,6 +12,7 @@ use crate::support::{
     browser::{Browser, page},
     client::Client,
     clips::{Video, clip},
+    cluster::Rights,
     namespace::enter_one_of_its_own,
     site::{Plan, Site},
     until,
@@ -59,7 +60,7 @@ impl Scene {
         player.state("player", 2, 0);
         let mut onlooker = site.play("stage", "carol", "show", &["--notify-users"]);
         onlooker.state("player", 2, 0);
-        let token = site.console_token("stage", "dora");
+        let token = site.token("stage", "dora", Rights::All);
         let mut browser = Browser::start(&site.coordinators[0].url, Some(&token), |driver| driver);
         browser.ask(&json!({ "do": "publish", "room": "stage", "stream": "picture" }));
         browser.node_of(CHROMIUM_PUBLISHES);

@@ -50,6 +50,20 @@ pub enum Rights {
     Publish,
     Play,
     Both,
+    /// And to see the cluster.
+    All,
+}
+
+/// A user token of the app that `waystation token` signs for when it is told nothing else.
+#[track_caller]
+pub fn user_token(room: &str, user: &str, rights: Rights) -> String {
+    let words: &[&str] = match rights {
+        Rights::Publish => &["--publish"],
+        Rights::Play => &["--play"],
+        Rights::Both => &["--publish", "--play"],
+        Rights::All => &["--publish", "--play", "--observe"],
+    };
+    output(waystation().args(["token", "--room", room, "--user", user]).args(words)).trim().to_owned()
 }
 
 impl Cluster {
@@ -138,14 +152,7 @@ impl Cluster {
     /// A user token of the development cluster.
     #[track_caller]
     pub fn token(&self, room: &str, user: &str, rights: Rights) -> String {
-        let mut command = waystation();
-        command.args(["token", "--room", room, "--user", user]);
-        match rights {
-            Rights::Publish => command.arg("--publish"),
-            Rights::Play => command.arg("--play"),
-            Rights::Both => command.args(["--publish", "--play"]),
-        };
-        output(&mut command).trim().to_owned()
+        user_token(room, user, rights)
     }
 
     /// A publisher as a process of its own. `media` are the words that say what it publishes.

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use super::{
     SOON,
     client::Client,
-    cluster::Rights,
+    cluster::{Rights, user_token},
     etcd::{Etcd, free_port},
-    process::{Process, output, waystation},
+    process::{Process, waystation},
     until,
 };
 
@@ -188,22 +188,7 @@ impl Site {
     /// A user token.
     #[track_caller]
     pub fn token(&self, room: &str, user: &str, rights: Rights) -> String {
-        let mut command = waystation();
-        command.args(["token", "--room", room, "--user", user]);
-        match rights {
-            Rights::Publish => command.arg("--publish"),
-            Rights::Play => command.arg("--play"),
-            Rights::Both => command.args(["--publish", "--play"]),
-        };
-        output(&mut command).trim().to_owned()
-    }
-
-    /// A token with which the console page can do everything in a room.
-    #[track_caller]
-    pub fn console_token(&self, room: &str, user: &str) -> String {
-        let mut command = waystation();
-        command.args(["token", "--room", room, "--user", user, "--publish", "--play", "--observe"]);
-        output(&mut command).trim().to_owned()
+        user_token(room, user, rights)
     }
 
     /// A publisher as a process of its own.
