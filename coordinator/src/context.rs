@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use waystation_proto::v1;
+
 use crate::{
     config::{Limits, Timings},
     fault::{CallError, Fault},
@@ -84,7 +86,7 @@ pub struct Context {
     pub connections: Connections,
     /// Somebody's time may have come before the next tick.
     pub users_due: Notify,
-    /// This coordinator's key is gone from the store.
+    /// This coordinator's key is gone from the store, or is to be written again.
     pub unseen: Notify,
     presence: Mutex<Presence>,
     nodes: Mutex<Table>,
@@ -286,6 +288,19 @@ impl Context {
             }
         }
         Err(Fault::Contended)
+    }
+
+    /// Waits until the mirror holds what a client saw.
+    ///
+    /// # Errors
+    /// [`Fault`] when that takes too long.
+    pub async fn seen(&self, wanted: &v1::Revision) -> Result<(), Fault> {
+        if self.mirror.reached(wanted, CATCH_UP_WITHIN).await.is_ok() {
+            return Ok(());
+        }
+        // Others may have raised it by writing elsewhere in the store, of which no batch tells; one of ours does.
+        self.unseen.notify_one();
+        Ok(self.mirror.reached(wanted, STORE_WITHIN).await?)
     }
 
     /// Waits until the mirror holds what the store holds now.

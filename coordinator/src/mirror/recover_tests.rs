@@ -1,3 +1,5 @@
+//! Stores that lost all, or came back from a backup, against the copy of a coordinator.
+
 use std::time::Instant;
 
 use waystation_proto::{RoomId, SessionId, StreamId, StreamKey, UserId};

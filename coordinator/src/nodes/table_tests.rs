@@ -1,3 +1,5 @@
+//! Relays that beat, fall silent and come back, on a clock that the tests set.
+
 use super::*;
 
 const FORGOTTEN: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use super::{
     presence::Who,
 };
 use crate::{
-    context::{Context, STORE_WITHIN, leaving, now, unix_ms, unix_s},
+    context::{Context, leaving, now, unix_ms, unix_s},
     fault::{CallError, Fault},
     metrics,
     mirror::{Delta, NodeNews, RoomNews, Snapshot, Standing},
@@ -245,7 +245,7 @@ impl Connection {
         }
         let token = context.user_tokens.check_for_room(&login.user_token, &room, unix_s())?;
         if let Some(seen) = &login.seen {
-            context.mirror.reached(seen, STORE_WITHIN).await.map_err(Fault::from)?;
+            context.seen(seen).await?;
         }
         let attempt = Attempt {
             session: &session,

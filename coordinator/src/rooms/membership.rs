@@ -232,3 +232,7 @@ pub fn sweep(view: &View, keys: &Keys, now_ms: u64) -> Plan<()> {
     }
     Plan::Write(transaction, ())
 }
+
+#[cfg(test)]
+#[path = "membership_tests.rs"]
+mod tests;

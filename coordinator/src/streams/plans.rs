@@ -309,3 +309,49 @@ pub fn ended(context: &Context, streams: impl IntoIterator<Item = (StreamKey, u6
         context.gathering().ended(&stream, epoch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waystation_proto::{RoomId, StreamId};
+
+    use super::*;
+    use crate::{
+        keys::Origin,
+        store::{Batch, Change, MemoryStore, Outcome, Store as _},
+    };
+
+    #[tokio::test]
+    async fn a_claim_is_not_granted_above_a_base_that_was_raised_meanwhile() {
+        // PUB-11
+        let (keys, store) = (Keys::under("w"), MemoryStore::new());
+        let raise = |base| {
+            let origin = encode(&Origin::above(base, 0));
+            Transaction { compares: Vec::new(), writes: vec![Write::put(keys.text(&Key::Epochs), origin)] }
+        };
+        store.commit(raise(10)).await.unwrap();
+        let mut view = View::new(keys.clone());
+        let take = |view: &View| {
+            let stream = StreamKey { room: RoomId::new("r").unwrap(), stream: StreamId::new("s").unwrap() };
+            let (user, session) = (UserId::new("ann").unwrap(), SessionId::new("a").unwrap());
+            let claimant = Claimant { user: &user, session: &session, seen: None };
+            match take_claim(view, &keys, &stream, &claimant) {
+                Plan::Write(transaction, Taken::ByWrite(base)) => (transaction, base),
+                Plan::Write(..) | Plan::Settled(_) => panic!("it is free"),
+            }
+        };
+        let catch_up = async |view: &mut View| {
+            let listing = store.list("w/").await.unwrap();
+            let changes = listing.entries.into_iter().map(Change::Put).collect();
+            view.apply(&Batch { revision: listing.revision, changes });
+        };
+        catch_up(&mut view).await;
+        let (late, base) = take(&view);
+        assert_eq!(base, 10);
+        store.commit(raise(5000)).await.unwrap();
+        assert_eq!(store.commit(late).await, Ok(Outcome::Conflict));
+        catch_up(&mut view).await;
+        let (again, base) = take(&view);
+        assert_eq!(base, 5000);
+        assert!(matches!(store.commit(again).await, Ok(Outcome::Done(_))));
+    }
+}

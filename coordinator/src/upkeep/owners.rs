@@ -83,13 +83,29 @@ async fn live(context: &Context) {
     let mut ticks = every(context.timings.owner_lease / 4);
     let mut lease = None;
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
+        let shown = tokio::select! {
+            _ = ticks.tick() => context.mirror.read(|view| view.coordinators().contains_key(&context.id)),
             // Whoever does not show itself for two seconds is taken for dead.
-            () = context.unseen.notified() => {}
-        }
-        let kept = timeout(STORE_WITHIN, keep(context, lease)).await;
-        match kept.unwrap_or_else(|_| Err(StoreError::Unavailable("it takes too long".into()))) {
+            () = context.unseen.notified() => false,
+        };
+        let kept = timeout(STORE_WITHIN, async {
+            match lease {
+                Some(lease) => {
+                    context.store.keep_alive(lease).await?;
+                    if !shown {
+                        show(context, lease).await?;
+                    }
+                    Ok(lease)
+                }
+                // Whatever stands there goes with a lease that nobody keeps alive.
+                None => {
+                    let lease = context.store.grant(context.timings.owner_lease).await?;
+                    show(context, lease).await?;
+                    Ok(lease)
+                }
+            }
+        });
+        match kept.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it takes too long".into()))) {
             Ok(kept) => lease = Some(kept),
             Err(StoreError::LeaseGone(_)) => {
                 lease = None;
@@ -100,22 +116,12 @@ async fn live(context: &Context) {
     }
 }
 
-/// Lets the lease live on. Whatever took the key away, it is written again.
-async fn keep(context: &Context, lease: Option<LeaseId>) -> Result<LeaseId, StoreError> {
-    let lease = match lease {
-        Some(lease) => {
-            context.store.keep_alive(lease).await?;
-            lease
-        }
-        None => context.store.grant(context.timings.owner_lease).await?,
-    };
-    if !context.mirror.read(|view| view.coordinators().contains_key(&context.id)) {
-        let value = encode(&CoordinatorEntry { url: context.url().to_owned() });
-        let key = context.keys.text(&Key::Coordinator(context.id.clone()));
-        let put = Write::Put { key, value, lease: Some(lease) };
-        context.store.commit(Transaction { compares: Vec::new(), writes: vec![put] }).await?;
-    }
-    Ok(lease)
+/// Writes this coordinator's key.
+async fn show(context: &Context, lease: LeaseId) -> Result<(), StoreError> {
+    let value = encode(&CoordinatorEntry { url: context.url().to_owned() });
+    let key = context.keys.text(&Key::Coordinator(context.id.clone()));
+    let put = Write::Put { key, value, lease: Some(lease) };
+    context.store.commit(Transaction { compares: Vec::new(), writes: vec![put] }).await.map(|_| ())
 }
 
 /// This coordinator stops: its heirs need not wait for its lease to run out.

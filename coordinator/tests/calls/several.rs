@@ -307,3 +307,18 @@ async fn a_coordinator_that_stops_says_nothing_of_the_relays_that_it_sends_away(
     sleep(Duration::from_millis(500)).await;
     assert_eq!(store.store.get(&node).await.unwrap().entry, Some(before));
 }
+
+#[tokio::test]
+async fn a_revision_that_others_made_elsewhere_in_the_store_keeps_nobody_out() {
+    // ROOM-4
+    let store = Counting::new();
+    let server = over(&store, HEARD_WITHIN * 20).await;
+    let ann = Client::login(&server, "ann").await;
+    let writes = vec![Write::put("somebody/else".into(), Vec::new())];
+    let done = store.store.commit(Transaction { compares: Vec::new(), writes }).await.unwrap();
+    let Outcome::Done(number) = done else { panic!("{done:?}") };
+    let seen = v1::Revision { number, ..ann.up.revision.clone().unwrap() };
+    let again = v1::RoomLogin { resume: true, seen: Some(seen), ..login("ann", &ann.session.login_id) };
+    let ann = Client::with(&server, "ann", 2, again).await;
+    assert!(ann.up.revision.unwrap().number >= number);
+}
