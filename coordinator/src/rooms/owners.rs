@@ -60,3 +60,7 @@ pub fn take_over(view: &View, keys: &Keys, gone: &BTreeSet<String>, me: &str) ->
         count => Plan::Write(transaction, count),
     }
 }
+
+#[cfg(test)]
+#[path = "owners_tests.rs"]
+mod tests;

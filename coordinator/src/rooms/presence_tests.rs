@@ -221,3 +221,52 @@ fn a_token_is_warned_of_once_30_s_ahead_and_expires_unless_renewed() {
         "renewed: the next warning is for the new token"
     );
 }
+
+#[test]
+fn an_entry_that_is_doubted_when_it_becomes_ours_is_asked_about_anew() {
+    // ROOM-13
+    let mut scene = Scene::new();
+    scene.own(7, None, true);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((DOUBTED_AFTER, doubtful(7))));
+}
+
+#[test]
+fn others_have_their_time_to_answer_whenever_they_were_asked() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    scene.now += Duration::from_secs(5);
+    scene.own(8, None, true);
+    let whole = HEARD_WITHIN.saturating_sub(Duration::from_secs(5));
+    assert_eq!(scene.next(HEARD_WITHIN), Some((whole, unheard(8))), "asked early");
+    scene.own(9, None, false);
+    for _ in 0..95 {
+        scene.now += Duration::from_secs(1);
+        scene.presence.awake(scene.now);
+    }
+    scene.own(10, None, true);
+    assert_eq!(scene.next(HEARD_WITHIN), Some((ASK_FOR, unheard(10))), "asked late");
+}
+
+#[test]
+fn whoever_counted_somebody_vouches_for_what_it_heard_then_but_not_for_ever() {
+    // ROOM-5
+    let mut scene = Scene::new();
+    scene.own(7, None, false);
+    scene.disown(8, false);
+    scene.now += Duration::from_secs(79);
+    scene.disown(9, true);
+    let vouch = vec![Due::Vouch { who: ann(), session: session("a") }];
+    assert_eq!(scene.next(Duration::from_secs(1)).unwrap().1, vouch);
+    scene.now += Duration::from_secs(11);
+    assert_eq!(scene.next(Duration::from_secs(5)), None, "it was not written in time");
+}
+
+#[test]
+fn a_login_whose_token_expired_is_due_for_that_alone() {
+    // ROOM-8
+    let mut scene = Scene::new();
+    scene.own(7, Some(1), false);
+    let expired = vec![Due::Expired { who: ann(), session: session("a"), modified: 7 }];
+    assert_eq!(scene.presence.due(scene.now + HEARD_WITHIN, 90_000), expired);
+}

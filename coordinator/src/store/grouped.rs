@@ -293,6 +293,8 @@ mod tests {
         };
         assert!(room.take(&seen));
         assert!(!room.take(&create("d")), "it writes what another sees");
+        let blind = Transaction { compares: Vec::new(), writes: vec![Write::Delete("a".into())] };
+        assert!(!room.take(&blind), "it writes what another writes");
     }
 
     #[test]

@@ -244,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_no_key_for_a_while_is_not_its_own_heir() {
+        let (view, start) = (view(&[], &["me"]), Instant::now());
+        let mut orphans = Orphans::default();
+        assert!(orphans.left_to("me", &view, start).is_empty());
+        assert!(orphans.left_to("me", &view, start + MISSING_FOR).is_empty());
+    }
+
+    #[test]
     fn what_many_leave_is_spread_over_the_living() {
         let mut shares: BTreeMap<&str, u32> = BTreeMap::new();
         for n in 0..300 {

@@ -96,3 +96,63 @@ async fn end(context: &Context, due: Due) -> Result<(), Fault> {
     streams::ended(context, left.0.streams);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use waystation_proto::{Health, Load, Node, NodeId, NodeRef, RoomId, SessionId, StreamId, UserId};
+
+    use super::*;
+    use crate::{
+        keys::{CoordinatorEntry, Key, Keys, NodeEntry, StreamEntry, encode},
+        store::{Batch, Change, Entry},
+    };
+
+    fn stream() -> StreamKey {
+        StreamKey { room: RoomId::new("r").unwrap(), stream: StreamId::new("s").unwrap() }
+    }
+
+    /// A plain stream at a relay that is attached to `owner`; these coordinators live.
+    fn view(owner: &str, living: &[&str]) -> View {
+        let mut view = View::new(Keys::under("w"));
+        let keys = view.keys().clone();
+        let put = |key: &Key, value| {
+            Change::Put(Entry { key: keys.text(key), value, version: 1, modified: 1, lease: None })
+        };
+        let node = NodeRef { id: NodeId::new("n").unwrap(), incarnation: 1 };
+        let relay = Node {
+            node: node.clone(),
+            http_url: "http://x".into(),
+            link_url: "http://x".into(),
+            media_addr: "127.0.0.1:1".parse().unwrap(),
+            region: String::new(),
+            health: Health::Healthy,
+            load: Load::default(),
+        };
+        let shown = StreamEntry {
+            user: UserId::new("u").unwrap(),
+            session: SessionId::new("plain-1").unwrap(),
+            epoch: 1,
+            moved: 0,
+            origin: Some(node.clone()),
+        };
+        let coordinator = encode(&CoordinatorEntry { url: String::new() });
+        let mut changes = vec![
+            put(&Key::Node(node.id), encode(&NodeEntry { node: relay, owner: owner.into() })),
+            put(&Key::Stream(stream()), encode(&shown)),
+        ];
+        changes.extend(living.iter().map(|id| put(&Key::Coordinator((*id).into()), coordinator.clone())));
+        view.apply(&Batch { revision: 1, changes });
+        view
+    }
+
+    #[test]
+    fn one_coordinator_counts_for_a_plain_publisher_that_of_its_relay_if_it_lives() {
+        // PUB-7
+        let count = |view: &View| {
+            let counting = |me: &&&str| counts_for(view, me, &stream());
+            ["a", "b", "c"].iter().filter(counting).copied().collect::<Vec<_>>()
+        };
+        assert_eq!(count(&view("b", &["a", "b", "c"])), ["b"]);
+        assert_eq!(count(&view("dead", &["a", "b", "c"])).len(), 1);
+    }
+}
