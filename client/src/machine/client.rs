@@ -22,6 +22,9 @@ use super::{
     walk::WalkInput,
 };
 
+/// Plans without a publisher whose answers are awaited.
+const MAX_FORSAKEN: usize = 64;
+
 /// An attempt in the hands of some walk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Owner {
@@ -43,6 +46,8 @@ pub struct Client {
     lines: Lines,
     pub(super) nodes: Vec<Node>,
     last_request: RequestId,
+    /// Plans that were under way when their publisher ended: a claim that they bring is owed.
+    pub(super) forsaken: BTreeMap<RequestId, StreamKey>,
     /// Signs of a coordinator that walks want.
     signs_wanted: u32,
     /// What the machines want, before it is looked through.
@@ -65,6 +70,7 @@ impl Client {
             lines: Lines::default(),
             nodes: Vec::new(),
             last_request: RequestId(0),
+            forsaken: BTreeMap::new(),
             signs_wanted: 0,
             wanted: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -230,6 +236,11 @@ impl Client {
                 self.publishers.insert(key, publisher);
             } else if let (Some(epoch), Some(room)) = (publisher.epoch(), self.rooms.get_mut(&key.room)) {
                 room.owe(key.stream, epoch);
+            } else if let Some(request) = publisher.asked_for() {
+                if self.forsaken.len() == MAX_FORSAKEN {
+                    self.forsaken.pop_first();
+                }
+                self.forsaken.insert(request, key);
             }
         }
     }

@@ -259,6 +259,16 @@ impl Client {
         } else if let Some(key) = self.players.iter().find(|(_, p)| p.awaits(request)).map(|(k, _)| k.clone())
         {
             self.with_player(&key, now, |p, cx| p.planned(result, cx));
+        } else if let (Some(key), Ok(plan)) = (self.forsaken.remove(&request), result) {
+            self.forsake(key, plan);
+        }
+    }
+
+    /// A claim came for a publisher that has ended. Another publisher of the stream has the same one.
+    fn forsake(&mut self, key: StreamKey, plan: Plan) {
+        let wanted = self.publishers.contains_key(&key);
+        if let (false, Some(claim), Some(room)) = (wanted, plan.claim, self.rooms.get_mut(&key.room)) {
+            room.owe(key.stream, claim.epoch);
         }
     }
 

@@ -104,9 +104,14 @@ impl Planner {
 
     /// Whether this request is the one under way.
     pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.asked_for() == Some(request)
+    }
+
+    /// The call that is under way.
+    pub(super) fn asked_for(&self) -> Option<RequestId> {
         match self.call {
-            Call::Asked { request: asked, .. } => asked == request,
-            Call::None | Call::Due(_) => false,
+            Call::Asked { request, .. } => Some(request),
+            Call::None | Call::Due(_) => None,
         }
     }
 

@@ -100,6 +100,11 @@ impl Publisher {
         self.lane.planner.awaits(request)
     }
 
+    /// The plan that is under way.
+    pub(super) fn asked_for(&self) -> Option<RequestId> {
+        self.lane.planner.asked_for()
+    }
+
     pub(super) fn planned(&mut self, result: Result<Plan, CallFailure>, cx: &mut Context<'_>) {
         let claim = result.as_ref().ok().and_then(|plan| plan.claim);
         match self.lane.planned(result, cx) {

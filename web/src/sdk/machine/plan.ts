@@ -82,7 +82,12 @@ export class Planner {
 
   /** Whether this request is the one under way. */
   awaits(request: RequestId): boolean {
-    return this.#call.kind === "asked" && this.#call.request === request;
+    return this.askedFor() === request;
+  }
+
+  /** The call that is under way. */
+  askedFor(): RequestId | undefined {
+    return this.#call.kind === "asked" ? this.#call.request : undefined;
   }
 
   /** The call under way was answered. `listed` are all nodes known. */

@@ -82,6 +82,11 @@ export class Publisher {
     return this.#lane.planner.awaits(request);
   }
 
+  /** The plan that is under way. */
+  askedFor(): RequestId | undefined {
+    return this.#lane.planner.askedFor();
+  }
+
   planned(answer: Answer<Plan>, cx: Context): void {
     const planned = this.#lane.planned(answer, cx);
     switch (planned.kind) {

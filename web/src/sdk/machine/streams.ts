@@ -27,6 +27,9 @@ export interface Desks {
   owe(key: StreamKey, epoch: bigint): void;
 }
 
+/** Plans without a publisher whose answers are awaited. */
+const MAX_FORSAKEN = 64;
+
 /** An attempt in the hands of some walk. */
 export interface Owner {
   readonly key: StreamKey;
@@ -43,6 +46,8 @@ export class Streams {
   readonly #publishers = new SortedMap<StreamKey, Publisher>(compareStreamKey);
   readonly #players = new SortedMap<StreamKey, Player>(compareStreamKey);
   readonly #owners = new Map<AttemptId, Owner>();
+  /** Plans that were under way when their publisher ended: a claim that they bring is owed. */
+  readonly #forsaken = new Map<RequestId, StreamKey>();
   /** Every node known. */
   #nodes: readonly Node[] = [];
 
@@ -127,7 +132,15 @@ export class Streams {
       return;
     }
     const player = this.#players.entries().find(([, player]) => player.awaits(request))?.[0];
-    if (player !== undefined) this.#withPlayer(player, now, (player, cx) => player.planned(answer, cx));
+    if (player !== undefined) {
+      this.#withPlayer(player, now, (player, cx) => player.planned(answer, cx));
+      return;
+    }
+    const forsaken = this.#forsaken.get(request);
+    this.#forsaken.delete(request);
+    if (forsaken === undefined || answer.kind === "error" || answer.value.claim === undefined) return;
+    // Another publisher of the stream has the same claim.
+    if (!this.publishes(forsaken)) this.#desks.owe(forsaken, answer.value.claim.epoch);
   }
 
   /** A coordinator answered. */
@@ -227,7 +240,14 @@ export class Streams {
     if (!publisher.ended()) return;
     this.#publishers.delete(key);
     const epoch = publisher.epoch();
-    if (epoch !== undefined) this.#desks.owe(key, epoch);
+    const request = publisher.askedFor();
+    if (epoch !== undefined) {
+      this.#desks.owe(key, epoch);
+    } else if (request !== undefined) {
+      const [oldest] = this.#forsaken.keys();
+      if (oldest !== undefined && this.#forsaken.size === MAX_FORSAKEN) this.#forsaken.delete(oldest);
+      this.#forsaken.set(request, key);
+    }
   }
 
   #withPlayer(key: StreamKey, now: Instant, act: (player: Player, cx: Context) => void): void {
