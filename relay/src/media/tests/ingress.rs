@@ -74,8 +74,9 @@ fn a_keyframe_is_asked_for_until_it_starts() {
     assert_eq!(picture_losses(&feedback(&mut pipe, 100)), 0);
     pipe.ingress.want_keyframe_at_once(pipe.start + ms(101));
     assert_eq!(picture_losses(&feedback(&mut pipe, 101)), 1, "a switch does not wait");
-    assert_eq!(picture_losses(&feedback(&mut pipe, 401)), 1);
-    assert!(pipe.receive(402, &Sent::video(2, 3000, true)).unwrap().keyframe);
+    assert_eq!(picture_losses(&feedback(&mut pipe, 440)), 0);
+    assert_eq!(picture_losses(&feedback(&mut pipe, 441)), 1);
+    assert!(pipe.receive(442, &Sent::video(2, 3000, true)).unwrap().keyframe);
     assert_eq!(picture_losses(&feedback(&mut pipe, 900)), 0);
 }
 
