@@ -232,3 +232,36 @@ async fn one_writes_back_while_others_wait_and_who_lost_its_mark_writes_nothing(
     assert!(done.is_err());
     assert_eq!((users(&store).await, epochs(&store).await), (0, None), "its mark ran out meanwhile");
 }
+
+#[test]
+fn what_a_backup_has_of_a_key_is_older_whatever_it_says() {
+    let there = entry(user_key("there"), user("t", 1, &[]), 20);
+    let view = copied(&[there.clone(), entry(user_key("ann"), user("a", 1, &[]), 50)]);
+    let back = |modified| {
+        let ann = entry(user_key("ann"), user("another", 1, &[]), modified);
+        set_right(&view, &listing(40, &[ann, there.clone()])).0
+    };
+    assert_eq!(back(19), [user_key("ann")], "it was there before something that is there still");
+    assert!(back(30).is_empty(), "it may have been written since");
+}
+
+#[tokio::test]
+async fn epochs_begin_above_those_that_were_granted_whatever_the_clock_says() {
+    // PUB-11
+    let store = MemoryStore::new();
+    let mirror = Mirror::new(StoreId("lost".into()), keys());
+    let base = 1 << 60;
+    let origin = entry(epochs_key(), encode(&Origin::above(base, 0)), 70);
+    mirror.relist(StoreId("lost".into()), &listing(77, &[origin]), Instant::now());
+    restore(&store, &mirror, &keys(), "me").await.unwrap();
+    assert_eq!(epochs(&store).await.unwrap().base, base + 77 + 1);
+}
+
+#[tokio::test]
+async fn what_another_wrote_back_meanwhile_is_not_written_again() {
+    let (store, mirror) = lost().await;
+    restore(&store, &mirror, &keys(), "other").await.unwrap();
+    let before = store.list("w/").await.unwrap();
+    restore(&store, &mirror, &keys(), "me").await.unwrap();
+    assert_eq!(store.list("w/").await.unwrap().entries, before.entries);
+}

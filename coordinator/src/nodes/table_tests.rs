@@ -199,3 +199,67 @@ fn load_is_written_in_coarse_steps_and_seldom() {
     }
     assert!((3..=5).contains(&writes), "{writes} writes in 10 s");
 }
+
+#[test]
+fn a_relay_that_comes_back_is_no_loss_any_more_and_is_not_written_again() {
+    // GO-2
+    let mut scene = Scene::of(5);
+    for n in [0, 1] {
+        scene.table.broke(&node(n, 1).node.id, scene.attachments[&n], scene.now);
+    }
+    assert!(scene.table.suspects_itself());
+    let again = scene.table.attach(node(0, 1), scene.now).unwrap();
+    assert!(!scene.table.suspects_itself(), "one that is lost is no fault of ours");
+    assert_eq!(scene.settle(), ["n1 Suspect"], "nobody heard of the first");
+    scene.attachments.insert(0, again);
+}
+
+#[test]
+fn a_relay_that_is_gone_stays_gone_until_that_is_written_or_it_attaches() {
+    // GO-2
+    let mut scene = Scene::of(1);
+    let gone = |scene: &Scene| scene.table.wanted(scene.now) == [Wanted::Delete(node(0, 1).node)];
+    for _ in 0..110 {
+        scene.now += Duration::from_millis(100);
+        scene.table.tick(scene.now);
+    }
+    assert!(gone(&scene));
+    scene.table.adopt(node(0, 1), scene.now);
+    assert!(gone(&scene), "the store still has it: that is no reason");
+    scene.table.written(&Wanted::Delete(node(0, 2).node), scene.now);
+    assert!(gone(&scene), "another life of it was deleted");
+    scene.table.attach(node(0, 1), scene.now).unwrap();
+    assert_eq!(scene.settle(), ["n0 Healthy"]);
+}
+
+#[test]
+fn one_that_suspects_itself_deletes_nobody() {
+    // GO-2
+    let mut scene = Scene::of(5);
+    scene.pass(Duration::from_secs(8), 0..4);
+    for n in [0, 1] {
+        scene.table.broke(&node(n, 1).node.id, scene.attachments[&n], scene.now);
+    }
+    assert!(scene.pass(Duration::from_secs(3), 2..4).is_empty(), "n4 is gone, two more are lost");
+    assert_eq!(scene.pass(Duration::from_secs(8), 2..4), ["n0 gone", "n1 gone", "n4 gone"]);
+}
+
+#[test]
+fn a_peers_word_counts_for_that_life_of_the_relay_and_until_it_is_heard() {
+    // GO-2
+    let mut scene = Scene::of(3);
+    scene.table.missed_by_peer(&node(2, 7).node);
+    assert!(scene.pass(Duration::from_secs(1), 0..1).is_empty(), "another life of it");
+    scene.pass(Duration::from_secs(1), 0..3);
+    scene.table.missed_by_peer(&node(2, 1).node);
+    scene.pass(Duration::from_millis(200), 0..3);
+    assert!(scene.pass(Duration::from_secs(1), 0..1).is_empty(), "it was heard since");
+}
+
+#[test]
+fn a_relay_that_went_to_another_coordinator_is_that_ones_business() {
+    // GO-2
+    let mut scene = Scene::of(4);
+    scene.table.release(&node(3, 1).node.id);
+    assert!(scene.pass(Duration::from_secs(20), 0..3).is_empty());
+}

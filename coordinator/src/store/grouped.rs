@@ -87,6 +87,11 @@ impl Room {
     }
 }
 
+/// Nobody waits for it any more, and it was not begun.
+fn is_given_up(waiting: &Waiting) -> bool {
+    waiting.answer.is_closed()
+}
+
 async fn work(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Waiting>) {
     let mut next = None;
     loop {
@@ -97,12 +102,14 @@ async fn work(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Waiting>) {
                 None => return,
             },
         };
+        if is_given_up(&first) {
+            continue;
+        }
         let mut room = Room::default();
         room.take(&first.transaction);
         let mut group = vec![first];
         while let Ok(waiting) = queue.try_recv() {
-            // Nobody waits for it any more: it was given up before it was begun.
-            if waiting.answer.is_closed() {
+            if is_given_up(&waiting) {
                 continue;
             }
             if !room.take(&waiting.transaction) {
@@ -240,13 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_while_one_is_on_its_way_goes_together_and_a_conflict_is_nobody_elses() {
-        let gated = Arc::new(Gated {
-            inner: MemoryStore::new(),
-            gate: Semaphore::new(0),
-            commits: AtomicUsize::new(0),
-        });
-        let store: Arc<dyn Store> = Arc::clone(&gated) as _;
-        let grouped = Grouped::new(store);
+        let (gated, grouped) = gated();
         let all = (0..61).map(|n| grouped.commit(create(&format!("k{n}"))));
         let (all, ()) = tokio::join!(join_all(all), async { gated.gate.add_permits(100) });
         assert!(all.iter().all(|done| matches!(done, Ok(Outcome::Done(_)))), "{all:?}");
@@ -258,6 +259,47 @@ mod tests {
         assert_eq!(done[0], Ok(Outcome::Conflict));
         assert!(matches!(done[1], Ok(Outcome::Done(_))));
         assert_eq!(done[2], Ok(Outcome::Conflict));
+    }
+
+    fn gated() -> (Arc<Gated>, Grouped) {
+        let (inner, gate) = (MemoryStore::new(), Semaphore::new(0));
+        let gated = Arc::new(Gated { inner, gate, commits: AtomicUsize::new(0) });
+        let store: Arc<dyn Store> = Arc::clone(&gated) as _;
+        (gated, Grouped::new(store))
+    }
+
+    #[tokio::test]
+    async fn what_touches_the_keys_of_a_group_is_done_after_it() {
+        let (gated, grouped) = gated();
+        let delete = |key: &str| Transaction {
+            compares: vec![Compare::Modified(key.into(), 1)],
+            writes: vec![Write::Delete(key.into())],
+        };
+        let all = [grouped.commit(create("a")), grouped.commit(delete("a")), grouped.commit(create("a"))];
+        let (done, ()) = tokio::join!(join_all(all), async { gated.gate.add_permits(100) });
+        assert_eq!(done, [Ok(Outcome::Done(1)), Ok(Outcome::Done(2)), Ok(Outcome::Done(3))]);
+        assert_eq!(grouped.commit(create("a")).await, Ok(Outcome::Conflict));
+        assert_eq!(gated.commits.load(Ordering::Relaxed), 4, "one alone is tried once");
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_before_it_was_begun_is_not_done() {
+        let (gated, grouped) = gated();
+        let grouped = Arc::new(grouped);
+        let commit = |key: &'static str| {
+            let grouped = Arc::clone(&grouped);
+            tokio::spawn(async move { grouped.commit(create(key)).await })
+        };
+        let first = commit("first");
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        let (given_up, last) = (commit("given-up"), commit("last"));
+        tokio::task::yield_now().await;
+        given_up.abort();
+        assert!(given_up.await.is_err());
+        gated.gate.add_permits(100);
+        assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
+        assert_eq!(gated.inner.get("given-up").await.unwrap().entry, None);
     }
 
     #[tokio::test]
@@ -302,5 +344,11 @@ mod tests {
         let mut room = Room::default();
         let taken = (0..MAX_TRANSACTION * 2).filter(|n| room.take(&create(&format!("k{n}")))).count();
         assert_eq!(taken, MAX_TRANSACTION);
+        let looks = |n: usize| Transaction {
+            compares: vec![Compare::Absent(format!("x{n}")), Compare::Absent(format!("y{n}"))],
+            writes: vec![Write::put(format!("x{n}"), vec![])],
+        };
+        let mut room = Room::default();
+        assert_eq!((0..MAX_TRANSACTION).filter(|n| room.take(&looks(*n))).count(), MAX_TRANSACTION / 2);
     }
 }
