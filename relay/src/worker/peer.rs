@@ -12,7 +12,7 @@ use crate::{
     plane::{ClientTransport, IceCredentials, LinkTransport, PlayId, PublishId, TransportId},
     transport::{
         DatagramKind,
-        dtls::Association,
+        dtls::{Association, Offered},
         srtp::{Opener, Sealer},
     },
 };
@@ -101,7 +101,9 @@ impl Peer {
     /// A client from which nothing came yet.
     #[must_use]
     pub fn client(open: ClientTransport, now: Instant) -> Self {
-        let dtls = Box::new(Association::new(open.role, open.peer_fingerprint));
+        // Who asks for beats is an SDK of ours.
+        let offered = if open.beat.is_some() { Offered::GcmOnly } else { Offered::All };
+        let dtls = Box::new(Association::new(open.role, offered, open.peer_fingerprint));
         let beat = open.beat.map(|every| Beat { every, sent_at: now });
         Self::new(open.id, PeerKind::Client { ice: open.ice, dtls }, Phase::Unreachable, beat, now)
     }

@@ -32,14 +32,22 @@ const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
 /// Best first.
 const PROFILES: [Profile; 3] = [Profile::Aes128Gcm, Profile::Aes256Gcm, Profile::Aes128CmSha1];
+/// What we offer to a peer that is known to have them.
+const GCM_PROFILES: [Profile; 2] = [Profile::Aes128Gcm, Profile::Aes256Gcm];
 
 /// Our certificate and configurations, shared by all transports.
 pub struct Identity {
     provider: Arc<dyn RTCCryptoProvider>,
-    client: Arc<HandshakeConfig>,
+    clients: Clients,
     /// One per profile of [`PROFILES`]: a server takes the client's first choice, so it must know one profile only.
     servers: [Arc<HandshakeConfig>; 3],
     fingerprint: String,
+}
+
+/// What a client offers: the server chooses from it.
+struct Clients {
+    all: Arc<HandshakeConfig>,
+    gcm: Arc<HandshakeConfig>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -75,7 +83,10 @@ impl Identity {
         let server = |profile| config(vec![wire(profile)], false);
         let [a, b, c] = PROFILES;
         Ok(Self {
-            client: config(PROFILES.map(wire).to_vec(), true)?,
+            clients: Clients {
+                all: config(PROFILES.map(wire).to_vec(), true)?,
+                gcm: config(GCM_PROFILES.map(wire).to_vec(), true)?,
+            },
             servers: [server(a)?, server(b)?, server(c)?],
             fingerprint,
             provider,
@@ -95,6 +106,15 @@ impl Identity {
     }
 }
 
+/// What an association offers as DTLS client. As server it takes the best that it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// To whom we know nothing about: every profile.
+    All,
+    /// To our SDKs, all of which have GCM: nothing else, since browsers that may choose take AES_CM.
+    GcmOnly,
+}
+
 /// An association with one peer.
 pub struct Association {
     phase: Phase,
@@ -104,7 +124,7 @@ pub struct Association {
 
 enum Phase {
     /// We are the client, and the peer's address is not known yet.
-    Unstarted,
+    Unstarted(Offered),
     /// We are the server, and the hello is not whole yet.
     AwaitingHello(HelloReader),
     /// The handshake runs, or is done: the endpoint knows.
@@ -133,9 +153,9 @@ const PEER_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv
 impl Association {
     /// An association that waits for the peer's address (client) or hello (server).
     #[must_use]
-    pub fn new(role: DtlsRole, peer_fingerprint: [u8; 32]) -> Self {
+    pub fn new(role: DtlsRole, offered: Offered, peer_fingerprint: [u8; 32]) -> Self {
         let phase = match role {
-            DtlsRole::Client => Phase::Unstarted,
+            DtlsRole::Client => Phase::Unstarted(offered),
             DtlsRole::Server => Phase::AwaitingHello(HelloReader::default()),
         };
         Self { phase, endpoint: Endpoint::new(OUR_ADDR, TransportProtocol::UDP, None), peer_fingerprint }
@@ -144,9 +164,13 @@ impl Association {
     /// The peer passed a STUN check: a client sends its hello, once.
     pub fn reachable(&mut self, identity: &Identity, now: Instant) -> Progress {
         match self.phase {
-            Phase::Unstarted => {
+            Phase::Unstarted(offered) => {
                 self.phase = Phase::Running { we_are_client: true };
-                match self.endpoint.connect(now, PEER_ADDR, Arc::clone(&identity.client), None) {
+                let config = match offered {
+                    Offered::All => &identity.clients.all,
+                    Offered::GcmOnly => &identity.clients.gcm,
+                };
+                match self.endpoint.connect(now, PEER_ADDR, Arc::clone(config), None) {
                     Ok(()) => Progress::None,
                     Err(error) => Progress::Failed(error.to_string()),
                 }
@@ -158,7 +182,7 @@ impl Association {
     /// Takes a datagram of the peer. A record that is broken or forged changes nothing (RFC 6347 §4.1.2.7).
     pub fn read(&mut self, identity: &Identity, datagram: &[u8], now: Instant) -> Progress {
         match &mut self.phase {
-            Phase::Unstarted => Progress::None,
+            Phase::Unstarted(_) => Progress::None,
             Phase::AwaitingHello(reader) => match reader.read(datagram) {
                 Hello::Partial => Progress::None,
                 Hello::Whole { profiles, datagrams } => self.accept(identity, &profiles, &datagrams, now),

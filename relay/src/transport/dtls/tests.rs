@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Association, Identity, Profile, Progress, SessionKeys};
+use super::{
+    Association, Identity, Offered, Profile, Progress, SessionKeys,
+    hello::{Hello, HelloReader},
+};
 use crate::plane::DtlsRole;
 
 fn fingerprint(identity: &Identity) -> [u8; 32] {
@@ -15,6 +18,7 @@ fn fingerprint(identity: &Identity) -> [u8; 32] {
 
 /// Both ends of a handshake: the outcome at each side. The first `lost` datagrams get lost.
 fn shake(
+    offered: Offered,
     client_sees: [u8; 32],
     client: &Identity,
     server: &Identity,
@@ -22,8 +26,8 @@ fn shake(
 ) -> (Progress, Progress) {
     let mut now = Instant::now();
     let mut sides = [
-        (Association::new(DtlsRole::Client, client_sees), client, Progress::None),
-        (Association::new(DtlsRole::Server, fingerprint(client)), server, Progress::None),
+        (Association::new(DtlsRole::Client, offered, client_sees), client, Progress::None),
+        (Association::new(DtlsRole::Server, Offered::All, fingerprint(client)), server, Progress::None),
     ];
     assert!(matches!(sides[0].0.reachable(client, now), Progress::None));
     let settled = |progress: &Progress| !matches!(progress, Progress::None);
@@ -71,7 +75,7 @@ fn keys(progress: Progress) -> (SessionKeys, SessionKeys) {
 fn both_sides_have_the_same_gcm_keys_crosswise() {
     let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     for lost in [0, 1, 3] {
-        let (a, b) = shake(fingerprint(&server), &client, &server, lost);
+        let (a, b) = shake(Offered::GcmOnly, fingerprint(&server), &client, &server, lost);
         let ((a_ours, a_theirs), (b_ours, b_theirs)) = (keys(a), keys(b));
         assert_eq!(a_ours.profile, Profile::Aes128Gcm);
         assert_eq!((&a_ours.key, &a_ours.salt), (&b_theirs.key, &b_theirs.salt));
@@ -83,7 +87,7 @@ fn both_sides_have_the_same_gcm_keys_crosswise() {
 #[test]
 fn a_certificate_that_the_sdp_did_not_name_is_refused() {
     let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let (outcome, _) = shake([7; 32], &client, &server, 0);
+    let (outcome, _) = shake(Offered::All, [7; 32], &client, &server, 0);
     assert!(matches!(outcome, Progress::WrongFingerprint), "{outcome:?}");
 }
 
@@ -94,7 +98,7 @@ proptest! {
         let identity = Identity::generate().unwrap();
         let now = Instant::now();
         for role in [DtlsRole::Client, DtlsRole::Server] {
-            let mut association = Association::new(role, [0; 32]);
+            let mut association = Association::new(role, Offered::All, [0; 32]);
             association.reachable(&identity, now);
             for first in [20_u8, 21, 22, 23] {
                 let mut datagram = vec![first, 0xfe, 0xfd, 0, 0];
@@ -104,4 +108,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_sdk_is_offered_gcm_only_and_others_all_profiles() {
+    let identity = Identity::generate().unwrap();
+    let offer = |offered| {
+        let mut association = Association::new(DtlsRole::Client, offered, [0; 32]);
+        association.reachable(&identity, Instant::now());
+        let (mut reader, mut hello) = (HelloReader::default(), Hello::Partial);
+        while let Some(datagram) = association.poll_transmit() {
+            hello = reader.read(&datagram);
+        }
+        match hello {
+            Hello::Whole { profiles, .. } => profiles,
+            Hello::Partial => panic!("the hello is not whole"),
+        }
+    };
+    // RFC 7714 §14.2, RFC 5764 §4.1.2.
+    assert_eq!(offer(Offered::GcmOnly), [0x0007, 0x0008]);
+    assert_eq!(offer(Offered::All), [0x0007, 0x0008, 0x0001]);
 }
