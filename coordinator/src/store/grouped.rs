@@ -335,7 +335,8 @@ mod tests {
         };
         assert!(room.take(&seen));
         assert!(!room.take(&create("d")), "it writes what another sees");
-        let blind = Transaction { compares: Vec::new(), writes: vec![Write::Delete("a".into())] };
+        let blind = Transaction { compares: Vec::new(), writes: vec![Write::Delete("f".into())] };
+        assert!(room.take(&blind));
         assert!(!room.take(&blind), "it writes what another writes");
     }
 

@@ -56,8 +56,8 @@ async fn held(context: &Context, said: &Said, node: Option<&NodeRef>) -> Result<
     // While gathering nothing is granted: whatever is said is a predecessor's, even one's of the very same second.
     let foreign = gathering || is_foreign(said.claim.epoch, base, revision);
     let adoptable = foreign && context.gathering().note(&said.stream, said.claim.epoch);
-    if foreign && !gathering {
-        // Too late for the gathering: what is granted from now on must still be higher.
+    if foreign {
+        // Another coordinator may have gathered already: what it grants from now on must be higher.
         raise_epochs(context, said.claim.epoch).await?;
     }
     context.change(|view| hold(view, &context.keys, said, node, adoptable)).await?;

@@ -322,3 +322,20 @@ async fn a_revision_that_others_made_elsewhere_in_the_store_keeps_nobody_out() {
     let ann = Client::with(&server, "ann", 2, again).await;
     assert!(ann.up.revision.unwrap().number >= number);
 }
+
+#[tokio::test]
+async fn what_one_still_gathers_is_no_higher_than_what_another_grants() {
+    // PUB-11
+    let store = Counting::new();
+    let ready = over(&store, HEARD_WITHIN * 20).await;
+    let mut config = config();
+    config.timings.gather = Duration::from_secs(60);
+    let gathering = Server::over(config, Arc::new(store.clone())).await;
+    let relay = Relay::attach(&gathering, 1).await;
+    let mut ann = Client::login(&ready, "ann").await;
+    let held = v1::Claim { epoch: 1 << 52, r#move: 0 };
+    relay.origin_up(&ann, "cam", held).await;
+    assert_eq!(ann.told().await, "+cam of ann");
+    let granted = ann.plan_publish("screen").await.unwrap().claim.unwrap();
+    assert!(granted.epoch > held.epoch, "{granted:?}");
+}
