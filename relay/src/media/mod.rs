@@ -15,6 +15,8 @@
 //!    under [`egress::Written::index`], sends the run, and stamps [`departures::Departures::sent`].
 //!    [`egress::Skipped::AwaitsKeyframe`] means: call [`ingress::Ingress::want_keyframe`] of the publish that feeds the
 //!    stream; calling it for every packet is cheap and sends nothing twice.
+//! 5. A player that comes later starts with the packets that [`join::JoinPoint::packets`] names, if any; they are written
+//!    as in 4, and those of them that are still queued are [`egress::Skipped::Settled`] when their batch ends.
 //!
 //! # What flows back
 //!
@@ -42,6 +44,7 @@ pub mod extension;
 pub mod feedback;
 pub mod history;
 pub mod ingress;
+pub mod join;
 pub mod nack;
 pub mod payload;
 pub mod player;

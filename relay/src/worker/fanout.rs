@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use super::{
-    outbox::PACKET_ROOM_BYTES,
+    count::Counts,
+    events::Events,
+    outbox::{Outbox, PACKET_ROOM_BYTES},
     peer::{Peer, Phase},
     run::Worker,
-    stream::{Flow, Stream},
+    slots::Slots,
+    stream::{Flow, Player, Stream},
 };
 use crate::{
     media::{
@@ -14,7 +17,10 @@ use crate::{
         history::{Packet, PacketRef, Store},
     },
     plane::{Kind, PlaneEvent, PlayId},
-    transport::srtp::{RTCP_OVERHEAD_BYTES, TAG_BYTES},
+    transport::{
+        socket::MediaSocket,
+        srtp::{RTCP_OVERHEAD_BYTES, TAG_BYTES},
+    },
 };
 
 /// Packets that are sent at once to one player: what one GSO call takes.
@@ -27,10 +33,10 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Looks the packets up, once for all players.
-    fn new(ids: &[PacketRef], store: &'a Store) -> Self {
+    fn new(ids: impl Iterator<Item = PacketRef>, store: &'a Store) -> Self {
         let mut packets = [None; CHUNK];
         for (slot, id) in packets.iter_mut().zip(ids) {
-            *slot = store.get(*id).map(|packet| (packet, 0));
+            *slot = store.get(id).map(|packet| (packet, 0));
         }
         let mut batch = Self { packets };
         batch.pad();
@@ -59,6 +65,56 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// What it takes to send to players.
+struct Way<'a> {
+    peers: &'a mut Slots<Peer>,
+    outbox: &'a mut Outbox,
+    socket: &'a mut MediaSocket,
+    counts: &'a mut Counts,
+    events: &'a mut Events,
+    now: Instant,
+}
+
+impl Way<'_> {
+    /// Sends a batch to a player, if its transport is up; whether it waits for a keyframe.
+    fn send(&mut self, play: PlayId, player: &mut Player, batch: &Batch<'_>) -> bool {
+        let Self { peers, outbox, socket, counts, events, now } = self;
+        let now = *now;
+        let Some(Peer { phase: Phase::Up { addr, sealer, .. }, departures, beat, .. }) =
+            peers.get_mut(player.peer)
+        else {
+            return false;
+        };
+        let (mut sent, mut wants_keyframe) = (false, false);
+        for (packet, padding) in batch.iter() {
+            let room = outbox.room(socket, counts);
+            let plain = &mut room[..PACKET_ROOM_BYTES - TAG_BYTES];
+            match player.egress.write(now, packet, *padding, departures, plain) {
+                Ok(Written { bytes, transport_sequence, .. }) => {
+                    let Some(sealed) = sealer.seal_rtp(room, bytes) else { continue };
+                    outbox.push(*addr, sealed);
+                    if let Some(number) = transport_sequence {
+                        departures.sent(now, number, sealed);
+                    }
+                    sent = true;
+                }
+                Err(Skipped::AwaitsKeyframe) => wants_keyframe = true,
+                Err(Skipped::NoTrack | Skipped::OtherCodec(_) | Skipped::Settled | Skipped::NoRoom(_)) => {}
+            }
+        }
+        if sent {
+            if let Some(beat) = beat {
+                beat.sent_at = now;
+            }
+            player.flow = match player.flow {
+                Flow::Idle if !events.offer(PlaneEvent::PlayFlow { play, flowing: true }) => Flow::Idle,
+                Flow::Idle | Flow::Flowing { .. } => Flow::Flowing { at: now },
+            };
+        }
+        wants_keyframe
+    }
+}
+
 impl Worker {
     /// Sends what waits of a stream.
     pub(super) fn send_stream(&mut self, slot: usize, now: Instant) {
@@ -81,49 +137,32 @@ impl Worker {
     fn send_chunk(&mut self, slot: usize, ids: &[PacketRef], now: Instant) -> bool {
         let Self { streams, peers, outbox, socket, counts, events, .. } = self;
         let Some(Stream { store, players, .. }) = streams.get_mut(slot) else { return false };
-        let batch = Batch::new(ids, store);
+        let batch = Batch::new(ids.iter().copied(), store);
+        let mut way = Way { peers, outbox, socket, counts, events, now };
         let mut wants_keyframe = false;
         for (&play, player) in players.iter_mut() {
-            let Some(Peer { phase: Phase::Up { addr, sealer, .. }, departures, beat, .. }) =
-                peers.get_mut(player.peer)
-            else {
-                continue;
-            };
-            let mut sent = false;
-            for (packet, padding) in batch.iter() {
-                let room = outbox.room(socket, counts);
-                match player.egress.write(
-                    now,
-                    packet,
-                    *padding,
-                    departures,
-                    &mut room[..PACKET_ROOM_BYTES - TAG_BYTES],
-                ) {
-                    Ok(Written { bytes, transport_sequence, .. }) => {
-                        let Some(sealed) = sealer.seal_rtp(room, bytes) else { continue };
-                        outbox.push(*addr, sealed);
-                        if let Some(number) = transport_sequence {
-                            departures.sent(now, number, sealed);
-                        }
-                        sent = true;
-                    }
-                    Err(Skipped::AwaitsKeyframe) => wants_keyframe = true,
-                    Err(
-                        Skipped::NoTrack | Skipped::OtherCodec(_) | Skipped::Settled | Skipped::NoRoom(_),
-                    ) => {}
-                }
-            }
-            if sent {
-                if let Some(beat) = beat {
-                    beat.sent_at = now;
-                }
-                player.flow = match player.flow {
-                    Flow::Idle if !events.offer(PlaneEvent::PlayFlow { play, flowing: true }) => Flow::Idle,
-                    Flow::Idle | Flow::Flowing { .. } => Flow::Flowing { at: now },
-                };
-            }
+            wants_keyframe |= way.send(play, player, &batch);
         }
         wants_keyframe
+    }
+
+    /// A player whose transport is up starts at the last keyframe if it may, or else at the next, which is asked for.
+    pub(super) fn join(&mut self, slot: usize, play: PlayId, now: Instant) {
+        let Self { streams, peers, outbox, socket, counts, events, .. } = self;
+        let Some(Stream { store, players, join, .. }) = streams.get_mut(slot) else { return };
+        let Some(player) = players.get_mut(&play).filter(|player| player.egress.awaits_keyframe()) else {
+            return;
+        };
+        let packets = join.packets(now, store).unwrap_or_default();
+        let mut way = Way { peers, outbox, socket, counts, events, now };
+        for start in packets.clone().step_by(CHUNK) {
+            let chunk = start..packets.end.min(start + CHUNK as u64);
+            let ids = chunk.map(|sequence| PacketRef { kind: Kind::Video, sequence });
+            way.send(play, player, &Batch::new(ids, store));
+        }
+        if player.egress.awaits_keyframe() {
+            self.want_keyframe(slot, now);
+        }
     }
 
     /// Sends a packet again to a player that lacks it.

@@ -200,6 +200,10 @@ impl Worker {
                 peer.phase = Phase::Up { addr, sealer: Box::new(sealer), opener: Box::new(opener) };
                 let event = PlaneEvent::TransportUp { transport: peer.id, profile: ours.profile.name() };
                 self.events.tell(event);
+                let plays = peer.plays.clone();
+                for (play, stream) in plays {
+                    self.join(stream, play, now);
+                }
             }
             (Err(error), _) | (_, Err(error)) => {
                 self.end_peer(slot, TransportEnd::Dtls(error.to_string()), now);

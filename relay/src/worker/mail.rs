@@ -72,6 +72,8 @@ pub enum Mail {
     Unwatch(StreamKey, WorkerId, u64),
     /// To a stream's home: a player elsewhere needs a keyframe.
     WantKeyframe(StreamKey),
+    /// To a worker with players of a stream whose home is elsewhere: another publish feeds it, or none.
+    SourceChanged(u64),
     /// To a worker with players of a stream whose home is elsewhere: its sender reports are due.
     Report(u64, LinePoints),
     /// To every other worker: an address is that of a transport on this one.

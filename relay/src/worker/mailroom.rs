@@ -1,24 +1,31 @@
 //! Commands and news, one by one: transports, publishes, plays and streams come and go.
 
-use std::{ops::ControlFlow, sync::atomic::Ordering, time::Instant};
+use std::{
+    ops::ControlFlow,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::rand;
 use waystation_proto::StreamKey;
 
 use super::{
     mail::Mail,
-    peer::{Peer, PeerKind},
+    peer::{Peer, PeerKind, Phase},
     routes::WorkerId,
     run::{Place, Worker},
     stream::{Flow, Pending, Player, REPORT_EVERY, Side, Stream},
 };
 use crate::{
-    media::{egress::Egress, history::Store, source::Source},
+    media::{egress::Egress, history::Store, join::JoinPoint, source::Source},
     plane::{
         ClientTransport, IceCredentials, LinkTransport, PlaneEvent, Play, PlayId, TransportEnd, TransportId,
     },
     transport::srtp::{Opener, Profile, Sealer, SessionKeys},
 };
+
+/// Within this time from its play a client's transport is usually up.
+const USUAL_SETUP: Duration = Duration::from_millis(200);
 
 impl Worker {
     /// Does what mail says. Breaks at [`Mail::Stop`].
@@ -66,6 +73,12 @@ impl Worker {
             Mail::WantKeyframe(key) => {
                 if let Some(&slot) = self.stream_of.get(&key) {
                     self.want_keyframe(slot, now);
+                }
+            }
+            Mail::SourceChanged(number) => {
+                let slot = self.replicas.get(&number).copied();
+                if let Some(stream) = slot.and_then(|slot| self.streams.get_mut(slot)) {
+                    stream.join.forget();
                 }
             }
             Mail::Report(number, points) => {
@@ -178,7 +191,18 @@ impl Worker {
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.players.insert(play.id, Player { peer: peer_slot, egress, flow: Flow::Idle });
         }
-        self.want_keyframe(slot, now);
+        match self.peers.get(peer_slot).map(|peer| (&peer.kind, &peer.phase)) {
+            Some((PeerKind::Client { .. }, Phase::Up { .. })) => self.join(slot, play.id, now),
+            Some((PeerKind::Client { .. }, Phase::Unreachable | Phase::Shaking { .. })) => {
+                // It joins when it is up; a keyframe is asked for now if there will be none to start at.
+                let start = self.streams.get(slot).and_then(|s| s.join.packets(now + USUAL_SETUP, &s.store));
+                if start.is_none() {
+                    self.want_keyframe(slot, now);
+                }
+            }
+            // The relay behind a link does not know its SSRCs yet: what is sent at once would be lost.
+            Some((PeerKind::Link, _)) | None => self.want_keyframe(slot, now),
+        }
         self.arm_stream(slot, now);
     }
 
@@ -204,12 +228,13 @@ impl Worker {
         let side = if home == self.id {
             Side::Home { source: Box::new(Source::new(self.shared.clock)), watchers: Vec::new() }
         } else {
-            Side::Replica { number, asked_at: None }
+            Side::Replica { number, asked_at: Some(now) }
         };
         let slot = self.streams.insert(Stream {
             key: key.clone(),
             side,
             store: Store::default(),
+            join: JoinPoint::default(),
             players: std::collections::BTreeMap::new(),
             pending: Pending::default(),
             report_at: now + REPORT_EVERY,
@@ -244,8 +269,11 @@ impl Worker {
         let slot = self.stream(key);
         if let Some(Stream { side: Side::Home { watchers, .. }, .. }) = self.streams.get_mut(slot) {
             watchers.push((worker, number));
+            let watcher = watchers.len() - 1;
+            if !self.hand_over_start(slot, watcher, now) {
+                self.want_keyframe(slot, now);
+            }
         }
-        self.want_keyframe(slot, now);
         self.arm_stream(slot, now);
     }
 

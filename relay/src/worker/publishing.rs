@@ -18,7 +18,7 @@ use crate::{
         router::SourceChange,
         rtcp::messages,
     },
-    plane::{PlaneEvent, Publish, PublishId},
+    plane::{Kind, PlaneEvent, Publish, PublishId},
 };
 
 /// The most that a publisher that only knows REMB is told to send.
@@ -60,6 +60,14 @@ impl Worker {
         let Some(&slot) = self.stream_of.get(&change.stream) else { return };
         for (&id, publisher) in self.publishers.iter_mut().filter(|(_, publisher)| publisher.stream == slot) {
             publisher.forwards = self.router.forwards(id);
+        }
+        if let Some(Stream { side: Side::Home { watchers, .. }, join, .. }) = self.streams.get_mut(slot) {
+            join.forget();
+            for &(worker, number) in watchers.iter() {
+                if let Some(Some(other)) = self.others.get(usize::from(worker)) {
+                    other.mailbox.send(Mail::SourceChanged(number));
+                }
+            }
         }
         if let Some(publish) = change.publish {
             self.switch(publish, now);
@@ -126,6 +134,7 @@ impl Worker {
             // Video waits for the keyframe that the switch asked for.
             return;
         };
+        stream.join.stored(now, id, arrival.keyframe);
         for index in 0..watchers.len() {
             self.hand_over(slot, index, id);
         }
@@ -149,6 +158,16 @@ impl Worker {
         }
     }
 
+    /// A worker that begins to watch a stream gets what its players may start with. Whether there is anything.
+    pub(super) fn hand_over_start(&mut self, slot: usize, watcher: usize, now: Instant) -> bool {
+        let Some(Stream { store, join, .. }) = self.streams.get(slot) else { return false };
+        let Some(packets) = join.packets(now, store) else { return false };
+        for sequence in packets {
+            self.hand_over(slot, watcher, PacketRef { kind: Kind::Video, sequence });
+        }
+        true
+    }
+
     /// A packet of a stream whose home is elsewhere.
     pub(super) fn replica_packet(
         &mut self,
@@ -162,6 +181,7 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let Some((extensions, payload)) = bytes.split_at_checked(extension_bytes) else { return };
         if stream.store.insert(&Packet { meta, extensions, payload }).is_some() {
+            stream.join.stored(now, meta.id, meta.keyframe);
             self.pend(slot, meta.id, meta.marker, now);
         }
     }

@@ -317,6 +317,7 @@ impl Worker {
         for (_, stream) in self.streams.iter_mut() {
             stream.pending.clear();
             stream.store.clear();
+            stream.join.forget();
         }
         self.due.clear();
         let mut thrown = 0;

@@ -15,6 +15,7 @@ use crate::{
     media::{
         egress::Egress,
         history::{PacketRef, Store},
+        join::JoinPoint,
         source::Source,
     },
     plane::{Kind, PlayId},
@@ -41,6 +42,8 @@ pub struct Stream {
     pub side: Side,
     /// What can still be sent.
     pub store: Store,
+    /// Where new players start.
+    pub join: JoinPoint,
     /// Players of this worker.
     pub players: BTreeMap<PlayId, Player>,
     /// Packets that wait to be sent.
@@ -62,7 +65,7 @@ pub enum Side {
     Replica {
         /// What this worker calls it in what its home sends; never used again.
         number: u64,
-        /// When its home was last asked for a keyframe.
+        /// When its home was last asked for a keyframe; to watch it is to ask.
         asked_at: Option<Instant>,
     },
 }

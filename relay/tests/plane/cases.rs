@@ -6,8 +6,9 @@ use std::{
 };
 
 use waystation_proto::Claim;
-use waystation_relay::plane::{
-    Command, DtlsRole, LinkTransport, PlaneEvent, PublishId, TransportEnd, TransportId,
+use waystation_relay::{
+    media::join::MAX_AGE,
+    plane::{Command, DtlsRole, LinkTransport, PlaneEvent, PublishId, TransportEnd, TransportId},
 };
 
 use crate::{
@@ -111,6 +112,92 @@ fn a_player_that_comes_later_makes_the_publisher_hear_a_keyframe_request() {
         Got::Rtcp(compound) => compound.windows(2).any(|bytes| bytes == [0x81, 206]).then_some(()),
         Got::Media(..) | Got::Again(..) | Got::Closed => None,
     });
+}
+
+fn is_keyframe_request(got: &Got) -> bool {
+    match got {
+        Got::Rtcp(compound) => compound.windows(2).any(|bytes| bytes == [0x81, 206]),
+        Got::Media(..) | Got::Again(..) | Got::Closed => false,
+    }
+}
+
+/// Takes what has reached a publisher; whether a request for a keyframe was in it.
+fn was_asked_for_a_keyframe(publisher: &mut Client) -> bool {
+    std::iter::from_fn(|| publisher.receive()).fold(false, |asked, got| asked | is_keyframe_request(&got))
+}
+
+/// A publisher and a player; the last keyframe is too old to start at, and nobody wants one.
+fn stream_without_a_start(scene: &mut Scene) -> (Client, Client) {
+    let mut publisher = scene.publisher(DtlsRole::Client, Claim::of_epoch(1));
+    let mut player = scene.player(DtlsRole::Client, None);
+    start(&mut publisher, &mut [&mut player]);
+    let started = Instant::now();
+    while started.elapsed() <= MAX_AGE {
+        let _ = was_asked_for_a_keyframe(&mut publisher);
+    }
+    (publisher, player)
+}
+
+/// A keyframe of three packets and a frame of two pass.
+fn keyframe_passes(publisher: &mut Client, witness: &mut Client) {
+    publisher.send_frame(true, 3, 1);
+    publisher.send_frame(false, 2, 2);
+    assert_eq!(witness.marks(5)[4].1, 2);
+}
+
+/// The player gets what passed, and what comes live: none twice, none missing. The publisher is asked for nothing.
+#[track_caller]
+fn has_started_at_the_keyframe(publisher: &mut Client, player: &mut Client) {
+    publisher.send_frame(false, 2, 3);
+    let marks = player.marks(7);
+    let expected = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0), (3, 1)];
+    assert_eq!(marks.iter().map(|&(_, mark, at)| (mark, at)).collect::<Vec<_>>(), expected);
+    for pair in marks.windows(2) {
+        assert_eq!(pair[1].0, pair[0].0.wrapping_add(1), "sequence numbers rise by one");
+    }
+    assert!(!was_asked_for_a_keyframe(publisher), "there was a keyframe to start at");
+}
+
+#[test]
+fn a_play_that_begins_just_behind_a_keyframe_starts_at_it_and_the_publisher_is_asked_for_none() {
+    // With several workers, most players' workers did not watch the stream when the keyframe passed.
+    for workers in [1, 4, 4, 4] {
+        let mut scene = Scene::new(workers);
+        let (mut publisher, mut witness) = stream_without_a_start(&mut scene);
+        let mut player = scene.late_player(|_| keyframe_passes(&mut publisher, &mut witness));
+        has_started_at_the_keyframe(&mut publisher, &mut player);
+    }
+}
+
+#[test]
+fn a_player_that_is_not_up_when_the_keyframe_passes_starts_at_it() {
+    for workers in [1, 4] {
+        let mut scene = Scene::new(workers);
+        let (mut publisher, mut witness) = stream_without_a_start(&mut scene);
+        let mut player = scene.early_player(|_| {
+            publisher
+                .wait("a request on the player's account", |got| is_keyframe_request(&got).then_some(()));
+            keyframe_passes(&mut publisher, &mut witness);
+        });
+        has_started_at_the_keyframe(&mut publisher, &mut player);
+    }
+}
+
+#[test]
+fn a_player_that_comes_up_after_a_change_of_source_gets_nothing_of_the_old_one() {
+    // PUB-11
+    let mut scene = Scene::new(1);
+    let (mut first, mut witness) = stream_without_a_start(&mut scene);
+    keyframe_passes(&mut first, &mut witness);
+    let mut second = scene.publisher(DtlsRole::Client, Claim::of_epoch(2));
+    scene.event("the change of source", |event| {
+        matches!(event, PlaneEvent::StreamSource { publish: Some(publish), .. } if publish.0 == second.id)
+    });
+    let mut player = scene.player(DtlsRole::Client, None);
+    assert!(player.receive().is_none());
+    second.send_frame(true, 2, 9);
+    let marks = player.marks(2);
+    assert!(marks.iter().all(|&(_, mark, _)| mark == 9), "{marks:?}");
 }
 
 #[test]

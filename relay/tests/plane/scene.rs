@@ -92,10 +92,14 @@ impl Scene {
             DtlsRole::Client => Side::Server,
             DtlsRole::Server => Side::Client,
         };
+        (id, self.shake(check, side))
+    }
+
+    fn shake(&self, check: Check, side: Side) -> Peer {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = Peer::connect(&self.identity, socket, check, side).unwrap();
         peer.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        (id, peer)
+        peer
     }
 
     /// A publisher that is up and activated under a claim.
@@ -116,6 +120,28 @@ impl Scene {
     /// A player that is up.
     pub fn player(&mut self, role: DtlsRole, beat: Option<Duration>) -> Client {
         let (transport, peer) = self.connect(role, beat);
+        let ssrc = self.play(transport);
+        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+    }
+
+    /// A player whose transport is up before its play begins; `meanwhile` happens in between.
+    pub fn late_player(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Client {
+        let (transport, peer) = self.connect(DtlsRole::Client, None);
+        meanwhile(self);
+        let ssrc = self.play(transport);
+        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+    }
+
+    /// A player whose play begins before its transport is up; `meanwhile` happens in between.
+    pub fn early_player(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Client {
+        let (transport, check) = self.transport(DtlsRole::Client, self.identity.fingerprint(), None);
+        let ssrc = self.play(transport);
+        meanwhile(self);
+        let peer = self.shake(check, Side::Server);
+        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+    }
+
+    fn play(&mut self, transport: TransportId) -> u32 {
         let ssrc = PLAYER_SSRC + transport.0 as u32;
         self.plane.send(Command::Play(Play {
             id: PlayId(transport.0),
@@ -134,7 +160,7 @@ impl Scene {
             }],
             start: EgressStart::Fresh,
         }));
-        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+        ssrc
     }
 
     /// The next event that `wanted` takes.
