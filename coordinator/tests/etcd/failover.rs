@@ -13,8 +13,9 @@ use waystation_coordinator::store::{
 
 use crate::cluster::{Cluster, PREFIX, soon};
 
-/// Calls answer again within this (an election takes one to two seconds).
-const AGAIN_WITHIN: Duration = Duration::from_secs(3);
+/// Calls answer again within this: attempts of a second each, while an election takes one to two. Left to themselves, etcd's
+/// client and its balancer hang for seven seconds and more.
+const AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 fn counter() -> String {
     format!("{PREFIX}counter")
