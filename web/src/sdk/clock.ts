@@ -23,9 +23,10 @@ export function now(): Instant {
   return page + slept;
 }
 
-/** A time of the browser's reports, in milliseconds since 1970, on the clock of `now`. */
+/** A time of the browser's reports, in milliseconds since 1970, on the clock of `now`. The same report gives the same time. */
 export function instantOf(report: number): Instant {
-  return now() - (performance.timeOrigin + performance.now() - report);
+  now(); // It notices sleep.
+  return report - performance.timeOrigin + slept;
 }
 
 /** What the worker does: `[id, delay]` starts a timer, `[id]` ends it; the answer is its id. */

@@ -90,6 +90,7 @@ export class Sessions {
         const session = this.#named(node, report.session);
         if (session === undefined) return;
         session.phase = report.phase;
+        session.claim = report.claim ?? session.claim;
         const { attempt } = session.dial;
         return this.input({ kind: "phase", attempt, phase: report.phase, claim: report.claim });
       }

@@ -55,6 +55,63 @@ test("a page that did not look knows of no stop, but of a change of node", () =>
   expect(meter.media("video", B, 1_890)).toMatchObject({ ms: 940, before: A, after: B });
 });
 
+/** A picture and sound until shortly before 1,000. */
+function flowing(): GapMeter {
+  const meter = new GapMeter();
+  for (let at = 0; at < 1_000; at += 20) {
+    if (at % 40 === 0) expect(meter.media("video", A, at)).toBeUndefined();
+    expect(meter.media("audio", A, at + 1)).toBeUndefined();
+    expect(meter.tick(at + 2)).toBeUndefined();
+  }
+  return meter;
+}
+
+test("a picture that stands still while its publisher moves is a gap, though the sound went on out of its buffer", () => {
+  // GO-2
+  const meter = flowing();
+  meter.media("audio", A, 1_060);
+  meter.moved(1_100);
+  expect(meter.media("video", A, 960.1), "the last frame once more").toBeUndefined();
+  expect(meter.media("audio", A, 1_150)).toBeUndefined();
+  expect(meter.media("video", A, 1_467)).toEqual({ ms: 507, kinds: { video: 507 }, before: A, after: A });
+  expect(meter.media("video", A, 1_500)).toBeUndefined();
+});
+
+test("the word that the publisher has moved may come after its first picture from there", () => {
+  const meter = flowing();
+  for (let at = 1_050; at < 1_260; at += 70) expect(meter.media("audio", A, at)).toBeUndefined();
+  expect(meter.media("video", A, 1_260)).toBeUndefined();
+  expect(meter.media("video", A, 1_300)).toBeUndefined();
+  meter.moved(1_310);
+  expect(meter.media("audio", A, 1_311)).toBeUndefined();
+  expect(meter.media("video", A, 1_340)).toMatchObject({ ms: 300, kinds: { video: 300 } });
+  meter.moved(1_350);
+  expect(meter.media("audio", A, 1_360)).toBeUndefined();
+  expect(meter.media("video", A, 1_380), "told once").toBeUndefined();
+});
+
+test("a publisher that moves without a stop makes no gap, nor does a still picture, nor one that nobody looked at", () => {
+  const smooth = flowing();
+  smooth.moved(1_000);
+  expect(smooth.media("audio", A, 1_001)).toBeUndefined();
+  expect(smooth.media("video", A, 1_010)).toBeUndefined();
+
+  const slow = new GapMeter();
+  for (let at = 0; at <= 60_500; at += 20) {
+    expect(slow.media("audio", A, at)).toBeUndefined();
+    if (at % 1_000 === 0) expect(slow.media("video", A, at)).toBeUndefined();
+  }
+  slow.moved(60_500);
+  expect(slow.media("audio", A, 60_510)).toBeUndefined();
+  expect(slow.media("video", A, 61_000)).toBeUndefined();
+
+  const unseen = flowing();
+  unseen.moved(1_000);
+  unseen.blind(1_400);
+  expect(unseen.media("audio", A, 1_390)).toBeUndefined();
+  expect(unseen.media("video", A, 1_390)).toBeUndefined();
+});
+
 test("a picture that comes once a second does not stop each time", () => {
   const meter = new GapMeter();
   const gaps = Array.from({ length: 60 }, (_, second) => meter.media("video", A, second * 1_000)).filter((gap) => gap !== undefined);
@@ -67,6 +124,7 @@ test("a frame that was seen before, or is older, changes nothing", () => {
   meter.media("video", A, 500);
   expect(meter.media("video", B, 500)).toBeUndefined();
   expect(meter.media("video", B, 400)).toBeUndefined();
+  expect(meter.media("video", B, 500.1), "the browser's times tremble").toBeUndefined();
   expect(meter.media("video", A, 520)).toBeUndefined();
 });
 

@@ -7,6 +7,7 @@
 
 import type { GapEvent, Kind, NodeRef, PlayOptions } from "../api";
 import { now } from "../clock";
+import { type Claim, compareClaim } from "../machine/ids";
 import type { Duration, Instant } from "../machine/time";
 import type { AttemptId } from "../machine/trial";
 import { GapMeter } from "./gap";
@@ -25,6 +26,8 @@ export class Inlet {
   #lookedAt: Instant = -Infinity;
   #used: Session | undefined;
   #idleSince: Instant | undefined;
+  /** Of the publish that media was last known to come from. */
+  #claim: Claim | undefined;
   /** When the stream was last known to be muted. */
   #mutedAt: Instant = -Infinity;
 
@@ -62,6 +65,9 @@ export class Inlet {
     this.#lookedAt = at;
     this.#idleSince = session.phase === "idle" ? this.#idleSince ?? at : undefined;
     if (this.#idleSince !== undefined && at - this.#idleSince > MUTED_MS) this.#mutedAt = at;
+    const before = this.#claim;
+    this.#claim = session.claim ?? before;
+    if (before !== undefined && this.#claim !== undefined && compareClaim(before, this.#claim) < 0) this.#meter.moved(at);
     const gap = this.#ended(session, node, at);
     // A stream that its publisher has muted has no gap.
     return gap === undefined || this.#mutedAt > at - gap.ms ? undefined : gap;

@@ -6,7 +6,7 @@
 
 import type { Kind } from "../api";
 import { instantOf, now } from "../clock";
-import type { Action, Node, StreamKey } from "../machine/ids";
+import type { Action, Claim, Node, StreamKey } from "../machine/ids";
 import type { Phase } from "../machine/io";
 import type { Instant } from "../machine/time";
 import type { AttemptId, Failure } from "../machine/trial";
@@ -50,6 +50,8 @@ export class Session {
   heardAt: Instant | undefined;
   /** What the node last said of it. */
   phase: Phase | undefined;
+  /** Under which claim the publish comes that it carries, as the node last said. */
+  claim: Claim | undefined;
   #stage: Stage = { kind: "opening" };
   #first: Digest | undefined;
   #last: Digest | undefined;
