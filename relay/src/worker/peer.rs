@@ -102,7 +102,7 @@ impl Peer {
     #[must_use]
     pub fn client(open: ClientTransport, now: Instant) -> Self {
         // Who asks for beats is an SDK of ours.
-        let offered = if open.beat.is_some() { Offered::GcmOnly } else { Offered::All };
+        let offered = if open.beat.is_some() { Offered::Aes128Gcm } else { Offered::All };
         let dtls = Box::new(Association::new(open.role, offered, open.peer_fingerprint));
         let beat = open.beat.map(|every| Beat { every, sent_at: now });
         Self::new(open.id, PeerKind::Client { ice: open.ice, dtls }, Phase::Unreachable, beat, now)

@@ -32,8 +32,6 @@ const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
 /// Best first.
 const PROFILES: [Profile; 3] = [Profile::Aes128Gcm, Profile::Aes256Gcm, Profile::Aes128CmSha1];
-/// What we offer to a peer that is known to have them.
-const GCM_PROFILES: [Profile; 2] = [Profile::Aes128Gcm, Profile::Aes256Gcm];
 
 /// Our certificate and configurations, shared by all transports.
 pub struct Identity {
@@ -47,7 +45,7 @@ pub struct Identity {
 /// What a client offers: the server chooses from it.
 struct Clients {
     all: Arc<HandshakeConfig>,
-    gcm: Arc<HandshakeConfig>,
+    aes_128_gcm: Arc<HandshakeConfig>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -85,7 +83,7 @@ impl Identity {
         Ok(Self {
             clients: Clients {
                 all: config(PROFILES.map(wire).to_vec(), true)?,
-                gcm: config(GCM_PROFILES.map(wire).to_vec(), true)?,
+                aes_128_gcm: config(vec![wire(Profile::Aes128Gcm)], true)?,
             },
             servers: [server(a)?, server(b)?, server(c)?],
             fingerprint,
@@ -111,8 +109,9 @@ impl Identity {
 pub enum Offered {
     /// To whom we know nothing about: every profile.
     All,
-    /// To our SDKs, all of which have GCM: nothing else, since browsers that may choose take AES_CM.
-    GcmOnly,
+    /// To our SDKs, all of which have it: nothing else, since Chromium takes AES_CM where it may choose, and GCM with the
+    /// longer key where that is left.
+    Aes128Gcm,
 }
 
 /// An association with one peer.
@@ -168,7 +167,7 @@ impl Association {
                 self.phase = Phase::Running { we_are_client: true };
                 let config = match offered {
                     Offered::All => &identity.clients.all,
-                    Offered::GcmOnly => &identity.clients.gcm,
+                    Offered::Aes128Gcm => &identity.clients.aes_128_gcm,
                 };
                 match self.endpoint.connect(now, PEER_ADDR, Arc::clone(config), None) {
                     Ok(()) => Progress::None,
