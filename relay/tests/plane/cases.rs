@@ -160,10 +160,13 @@ fn has_started_at_the_keyframe(publisher: &mut Client, player: &mut Client) {
 
 #[test]
 fn a_play_that_begins_just_behind_a_keyframe_starts_at_it_and_the_publisher_is_asked_for_none() {
-    // With several workers, most players' workers did not watch the stream when the keyframe passed.
-    for workers in [1, 4, 4, 4] {
+    for workers in [1, 4] {
         let mut scene = Scene::new(workers);
         let (mut publisher, mut witness) = stream_without_a_start(&mut scene);
+        // The stream's home has enough of them: with others there, the player's worker did not watch the stream before.
+        for _ in 0..12 {
+            scene.transport(DtlsRole::Client, vec![0; 32], None);
+        }
         let mut player = scene.late_player(|_| keyframe_passes(&mut publisher, &mut witness));
         has_started_at_the_keyframe(&mut publisher, &mut player);
     }
