@@ -87,7 +87,8 @@ fn outlive(browser: &mut Browser, victims: Victims) -> bool {
     let tolerance = if stays { GAP_TOLERANCE_MS } else { MOVED_GAP_TOLERANCE_MS };
     let story = format!("{victims:?} of {theirs} and {ours} killed");
     println!("{story}: {seen:.0} ms seen, {heard:.0} ms heard, {shown:.0} ms shown");
-    assert!(seen <= 1_000.0 && heard <= 1_000.0, "{story}: {after}");
+    let short = seen <= 1_000.0 && heard <= 1_000.0;
+    assert!(short, "{story}: {after}; {}", browser.ask(&json!({ "do": "state" })));
     assert!((seen - shown).abs() <= tolerance, "{story}: {after}");
     assert_eq!(after["backwards"], 0, "{story}: {after}");
     for node in &nodes {
