@@ -1,3 +1,5 @@
+//! Signing keys over a store: made once, shared, sealed and rotated.
+
 use waystation_proto::token::{Action, NODE_TOKEN_AUDIENCE, NodeToken};
 use waystation_proto::{RoomId, SessionId, StreamId, UserId};
 

@@ -1,3 +1,5 @@
+//! Which key signs when, and for how long it is public.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
