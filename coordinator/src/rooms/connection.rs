@@ -48,6 +48,16 @@ struct Joined {
     notify_users: bool,
 }
 
+impl Joined {
+    /// Others may know a user under the login that this one replaced; itself it knows under this one.
+    fn as_itself(&self, mut users: Vec<v1::RoomUser>) -> Vec<v1::RoomUser> {
+        for user in users.iter_mut().filter(|user| user.user == self.user.as_str()) {
+            user.session_id = self.session.to_string();
+        }
+        users
+    }
+}
+
 /// Why the stream ends.
 enum End {
     /// The client is gone, slow, or has a newer connection.
@@ -303,7 +313,7 @@ impl Connection {
             room: room.to_string(),
             session_id: joined.session.to_string(),
             revision: Some(snapshot.revision),
-            users: if joined.notify_users { snapshot.users } else { Vec::new() },
+            users: if joined.notify_users { joined.as_itself(snapshot.users) } else { Vec::new() },
             streams: snapshot.streams,
         };
         self.send(Event::RoomUp(up)).await?;
@@ -343,7 +353,10 @@ impl Connection {
                 let deltas: Vec<_> = news
                     .deltas
                     .iter()
-                    .filter(|delta| joined.notify_users || !is_of_user(delta))
+                    .filter(|delta| match user_of(delta) {
+                        Some(user) => joined.notify_users && user != joined.user.as_str(),
+                        None => true,
+                    })
                     .map(wire)
                     .collect();
                 if deltas.is_empty() {
@@ -366,10 +379,11 @@ impl Connection {
     }
 }
 
-fn is_of_user(delta: &Delta) -> bool {
+/// Whose coming or going it is, if it is a user's.
+fn user_of(delta: &Delta) -> Option<&str> {
     match delta {
-        Delta::UserAdded(_) | Delta::UserDeleted(_) => true,
-        Delta::StreamAdded(_) | Delta::StreamDeleted(_) => false,
+        Delta::UserAdded(user) | Delta::UserDeleted(user) => Some(&user.user),
+        Delta::StreamAdded(_) | Delta::StreamDeleted(_) => None,
     }
 }
 

@@ -290,3 +290,22 @@ async fn a_stopping_coordinator_sends_its_clients_away_and_does_not_wait_for_the
     server.stop().await;
     soon("the word to leave", sent_away).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_login_that_replaces_another_knows_itself_and_others_hear_of_no_user() {
+    // ROOM-7, PUB-8
+    let server = Server::start().await;
+    let mut watcher = Client::login(&server, "watcher").await;
+    let mut first = Client::login(&server, "ann").await;
+    assert_eq!(watcher.told().await, "+ann");
+    let shown = first.up.session_id.clone();
+    let mut second = Client::with(&server, "another-device", 1, login("ann", "another-secret")).await;
+    assert_eq!(down(first.events()).await, 1_002_050);
+    let itself = second.up.users.iter().find(|user| user.user == "ann").unwrap();
+    assert_eq!(itself.session_id, second.up.session_id);
+    second.told_only_of(&server, "fence").await;
+    assert_eq!(watcher.told().await, "+fence");
+    let late = Client::login(&server, "late").await;
+    let known = late.up.users.iter().find(|user| user.user == "ann").unwrap();
+    assert_eq!(known.session_id, shown, "others know it under the login with which it came");
+}
