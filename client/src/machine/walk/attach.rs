@@ -146,10 +146,21 @@ impl Walk {
 
     /// The node's process is gone.
     pub(super) fn gone(&mut self, node: &NodeRef, shared: &mut Shared, now: Instant) {
-        let State::Attached { on } = &self.state else { return };
-        if on.session.node != *node {
-            return;
-        }
+        let on = match &self.state {
+            State::Attached { on } if on.session.node == *node => on,
+            // The line to it was up for other sessions: this attempt need not wait for its time to run out.
+            State::Dialing { at: trying, .. } | State::Moving { to: trying, .. } if trying.node == *node => {
+                let attempt = trying.attempt;
+                return self.failed(attempt, Failure::Gone, shared, now);
+            }
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Attached { .. }
+            | State::Moving { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => return,
+        };
         let next = self.roll.candidate(Some(&node.id)).is_some();
         match shared.hedges.hedging() {
             Hedging::On if next => {

@@ -127,6 +127,7 @@ impl Explorer {
         }
         match &walk.state {
             State::Dialing { at, .. } | State::Moving { to: at, .. } => {
+                acts.push(Act::Input(WalkInput::Gone(at.node.clone())));
                 acts.push(Act::Answer(Witness::Node(at.node.id.clone())));
             }
             State::Waiting
@@ -254,15 +255,14 @@ impl Explorer {
             inputs.extend(failures().into_iter().map(|failure| WalkInput::Failed(attempt, failure)));
             inputs.into_iter().for_each(|input| after.walk.handle(input, &mut after.shared, self.base));
         }
-        let in_use = match &world.walk.state {
-            State::Attached { on } | State::Moving { from: on, .. } => Some(&on.session.node),
-            State::Waiting
-            | State::Dialing { .. }
-            | State::Judging
-            | State::Resting { .. }
-            | State::Ended(_) => None,
+        let (in_use, tried) = match &world.walk.state {
+            State::Attached { on } => (Some(&on.session.node), None),
+            State::Moving { from, to, .. } => (Some(&from.session.node), Some(&to.node)),
+            State::Dialing { at, .. } => (None, Some(&at.node)),
+            State::Waiting | State::Judging | State::Resting { .. } | State::Ended(_) => (None, None),
         };
-        for Node { node, .. } in world.walk.roll.nodes().iter().filter(|node| Some(&node.node) != in_use) {
+        let elsewhere = |node: &&Node| ![in_use, tried].contains(&Some(&node.node));
+        for Node { node, .. } in world.walk.roll.nodes().iter().filter(elsewhere) {
             after.walk.handle(WalkInput::Gone(node.clone()), &mut after.shared, self.base);
             after.walk.handle(WalkInput::Suspect(node.clone()), &mut after.shared, self.base);
         }

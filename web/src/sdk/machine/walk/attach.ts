@@ -153,6 +153,11 @@ function leave(
 
 /** The node's process is gone. */
 export function gone(walk: Core, node: NodeRef, shared: Shared, now: Instant): void {
+  const trying = walk.state.kind === "dialing" ? walk.state.at : walk.state.kind === "moving" ? walk.state.to : undefined;
+  if (trying !== undefined && sameNode(trying.node, node)) {
+    // The line to it was up for other sessions: this attempt need not wait for its time to run out.
+    return failed(walk, trying.attempt, { kind: "gone" }, shared, now);
+  }
   if (walk.state.kind !== "attached" || !sameNode(walk.state.on.session.node, node)) return;
   const { on } = walk.state;
   const { hedging } = shared.hedges;
