@@ -16,7 +16,7 @@ pub struct Config {
     pub url: Option<String>,
     /// Base addresses of the other coordinators.
     pub peers: Vec<String>,
-    /// What relays attach with, and what the key of node tokens is derived from; the same in the whole cluster.
+    /// What relays attach with, and what the signing keys in the store are sealed with; the same in the whole cluster.
     pub cluster_secret: String,
     /// Apps whose user tokens are taken.
     pub apps: Vec<App>,
