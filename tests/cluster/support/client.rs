@@ -102,6 +102,16 @@ impl Client {
         status
     }
 
+    /// SIGSTOP: it does nothing by itself any more, such as ending its own sessions.
+    pub fn freeze(&self) {
+        self.process.signal(libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process.signal(libc::SIGCONT);
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
         self.process.signal(libc::SIGKILL);
