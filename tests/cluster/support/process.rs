@@ -5,7 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub fn waystation() -> Command {
 pub struct Process {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    /// Fills `stderr` until the last process that holds the pipe is gone.
+    reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -41,13 +43,13 @@ impl Process {
         let stderr = Arc::new(Mutex::new(String::new()));
         let mut pipe = child.stderr.take().expect("standard error is piped");
         let kept = Arc::clone(&stderr);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut chunk) {
                 kept.lock().expect("no reader panics").push_str(&String::from_utf8_lossy(&chunk[..count]));
             }
         });
-        Self { child, stderr }
+        Self { child, stderr, reader }
     }
 
     pub fn pid(&self) -> u32 {
@@ -73,11 +75,14 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last that it wrote to standard error.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of process {}", self.pid());
-        until(&what, limit, || self.ended())
+        let status = until(&what, limit, || self.ended());
+        let what = format!("the end of what process {} writes to standard error", self.pid());
+        until(&what, limit, || self.reader.is_finished().then_some(()));
+        status
     }
 }
 
