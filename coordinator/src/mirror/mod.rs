@@ -8,6 +8,7 @@ mod follow;
 mod recover;
 mod room;
 mod view;
+mod waiters;
 #[cfg(test)]
 mod view_tests;
 
@@ -20,7 +21,7 @@ use std::{
 use tokio::sync::{broadcast, watch};
 use waystation_proto::{Load, Node, RoomId, SessionId, UserId, v1};
 
-use self::feed::Feed;
+use self::{feed::Feed, waiters::Waiters};
 pub use self::{
     follow::{Follower, follow},
     room::{Delta, Room},
@@ -88,7 +89,7 @@ struct State {
 #[derive(Debug)]
 pub struct Mirror {
     state: Mutex<State>,
-    revision: watch::Sender<u64>,
+    revision: Waiters,
     nodes: watch::Sender<Arc<NodeNews>>,
     revoked: broadcast::Sender<Ended>,
     /// Raised with every change of anything, for whoever shows the whole cluster.
@@ -106,7 +107,7 @@ impl Mirror {
         let state = State { store, view: View::new(keys), feed: Feed::default(), listeners: BTreeMap::new() };
         Self {
             state: Mutex::new(state),
-            revision: watch::Sender::new(0),
+            revision: Waiters::default(),
             nodes: watch::Sender::new(Arc::default()),
             revoked: broadcast::Sender::new(REVOKED_BACKLOG),
             changed: watch::Sender::new(0),
@@ -151,9 +152,7 @@ impl Mirror {
     /// # Errors
     /// [`Behind`] when that takes too long.
     pub async fn reached_number(&self, wanted: u64, within: Duration) -> Result<(), Behind> {
-        let mut revision = self.revision.subscribe();
-        let reached = tokio::time::timeout(within, revision.wait_for(|&held| held >= wanted)).await;
-        reached.ok().and_then(Result::ok).map(|_| ()).ok_or(Behind)
+        tokio::time::timeout(within, self.revision.wait(wanted)).await.map_err(|_| Behind)
     }
 
     /// A room as it stands, and what comes after, without a gap or an overlap.
@@ -236,7 +235,7 @@ impl Mirror {
         }
         let revision = state.view.revision();
         drop(state);
-        self.revision.send_replace(revision);
+        self.revision.reach(revision);
         self.changed.send_modify(|changes| *changes += 1);
         news
     }
