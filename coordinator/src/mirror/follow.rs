@@ -24,8 +24,8 @@ pub trait Follower: Send {
     fn news(&mut self, news: &[News]);
     /// The store was reached.
     fn reached(&mut self);
-    /// The store cannot be reached.
-    fn lost(&mut self, why: &str);
+    /// The store cannot be reached, since then.
+    fn lost(&mut self, why: &str, since: std::time::Instant);
 }
 
 /// Why a watch ends.
@@ -33,14 +33,14 @@ enum End {
     /// The store holds no more what comes next, or nothing at all.
     ListAgain,
     /// It cannot be reached.
-    Broken(String),
+    Broken { why: String, since: std::time::Instant },
 }
 
 impl From<WatchError> for End {
     fn from(error: WatchError) -> Self {
         match error {
             WatchError::Compacted { .. } => Self::ListAgain,
-            WatchError::Broken(why) => Self::Broken(why),
+            WatchError::Broken { why, since } => Self::Broken { why, since },
         }
     }
 }
@@ -54,16 +54,17 @@ pub async fn follow(
     mut follower: impl Follower,
 ) {
     loop {
+        let asked = Instant::now().into_std();
         let lost = match list(&*store, &mirror, &keys, &owner, &mut follower).await {
             Ok(Some(revision)) => match watch(&*store, &mirror, &keys, revision + 1, &mut follower).await {
                 End::ListAgain => None,
-                End::Broken(why) => Some(why),
+                End::Broken { why, since } => Some((why, since)),
             },
             Ok(None) => None,
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some((error.to_string(), asked)),
         };
-        if let Some(why) = lost {
-            follower.lost(&why);
+        if let Some((why, since)) = lost {
+            follower.lost(&why, since);
             sleep(RETRY_AFTER).await;
         }
     }
@@ -125,7 +126,9 @@ async fn watch(
                     follower.news(&news);
                 }
                 Some(Err(error)) => return error.into(),
-                None => return End::Broken("it ended".into()),
+                None => {
+                    return End::Broken { why: "it ended".into(), since: Instant::now().into_std() };
+                }
             },
             () = flush => {}
         }

@@ -8,9 +8,9 @@ mod follow;
 mod recover;
 mod room;
 mod view;
-mod waiters;
 #[cfg(test)]
 mod view_tests;
+mod waiters;
 
 use std::{
     collections::BTreeMap,

@@ -158,7 +158,9 @@ impl Watching {
                 }
             };
             tokio::select! {
-                changed = self.moved.changed() => changed.map_err(|e| WatchError::Broken(e.to_string()))?,
+                changed = self.moved.changed() => changed.map_err(|e| {
+                    WatchError::Broken { why: e.to_string(), since: now() }
+                })?,
                 () = expired => {}
             }
         }

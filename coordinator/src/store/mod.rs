@@ -11,7 +11,11 @@ mod grouped;
 mod memory;
 mod memory_core;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use thiserror::Error;
@@ -214,8 +218,13 @@ pub enum WatchError {
         wanted: u64,
     },
     /// Broken; watch again from the revision after the last one seen.
-    #[error("the watch broke: {0}")]
-    Broken(String),
+    #[error("the watch broke: {why}")]
+    Broken {
+        /// In words.
+        why: String,
+        /// When: a watch that outlives its connection tells of it some time after.
+        since: Instant,
+    },
 }
 
 /// An answer that is on its way.

@@ -101,12 +101,12 @@ impl Follower for Keeper {
         self.context.serve(Serving::Up);
     }
 
-    fn lost(&mut self, why: &str) {
+    fn lost(&mut self, why: &str, since: Instant) {
         self.context.store_here(false);
         let now = now();
         let since = *self.lost_since.get_or_insert_with(|| {
             tracing::warn!(why, "the store is gone; what is known is served for a while");
-            now
+            since
         });
         if now.saturating_duration_since(since) >= self.context.timings.cut_off {
             self.context.serve(Serving::Leaving);

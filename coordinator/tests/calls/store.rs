@@ -1,6 +1,9 @@
 //! The store is somewhere else: several coordinators share it, it takes its time, and it can be gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::{sync::watch, time::sleep};
@@ -20,11 +23,13 @@ const ROUND_TRIP: Duration = Duration::from_millis(3);
 struct Distant {
     store: MemoryStore,
     cut: watch::Sender<bool>,
+    /// For so long a watch tries to get back before it tells that it broke.
+    tries_for: Duration,
 }
 
 impl Distant {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), cut: watch::Sender::new(false) }
+        Self { store: MemoryStore::new(), cut: watch::Sender::new(false), tries_for: Duration::ZERO }
     }
 
     fn reach<'a, T>(&'a self, call: Answer<'a, T>) -> Answer<'a, T>
@@ -60,10 +65,11 @@ impl Store for Distant {
     }
 
     fn watch(&self, prefix: &str, from: u64) -> Changes {
-        let mut cut = self.cut.subscribe();
+        let (mut cut, tries_for) = (self.cut.subscribe(), self.tries_for);
         let cut = async move {
             drop(cut.wait_for(|&cut| cut).await);
-            Err(WatchError::Broken("the network is cut".into()))
+            let since = Instant::now() - tries_for;
+            Err(WatchError::Broken { why: "the network is cut".into(), since })
         };
         let changes = self.store.watch(prefix, from).then(|batch| async {
             sleep(ROUND_TRIP).await;
@@ -141,4 +147,20 @@ async fn a_coordinator_that_is_cut_off_from_its_store_sends_its_clients_away_aft
     let resumed = v1::RoomLogin { resume: true, ..login("ann", "secret-of-ann") };
     let mut ann = Client::with(&server, "ann", 2, resumed).await;
     ann.plan_publish("cam").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_time_for_which_a_watch_tried_in_vain_counts_as_cut_off() {
+    // ROOM-3
+    let mut config = config();
+    config.timings.cut_off = Duration::from_secs(3600);
+    let store = Distant { tries_for: config.timings.cut_off, ..Distant::new() };
+    let server = Server::over(config, Arc::new(store.clone())).await;
+    let mut ann = Client::login(&server, "ann").await;
+    store.cut.send_replace(true);
+    next(ann.events(), "the word to leave", |event| match event {
+        Event::TryOther(_) => Some(()),
+        _ => None,
+    })
+    .await;
 }

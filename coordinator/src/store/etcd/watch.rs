@@ -50,7 +50,7 @@ struct Watching {
     /// The life that `next` is of; `None` until the first connection.
     life: Option<Known>,
     link: Link,
-    /// Since when nothing was heard.
+    /// Since when it is broken.
     down_since: Option<Instant>,
     ready: VecDeque<Result<Batch, WatchError>>,
 }
@@ -116,7 +116,7 @@ impl Watching {
         }
         let since = *self.down_since.get_or_insert_with(Instant::now);
         if since.elapsed() > LOST_AFTER {
-            return Err(WatchError::Broken(why.to_owned()));
+            return Err(WatchError::Broken { why: why.to_owned(), since: since.into_std() });
         }
         Ok(())
     }
