@@ -1,10 +1,13 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
-import type { NodeRef } from "../../src/sdk/api";
+import type { Kind, NodeRef } from "../../src/sdk/api";
 import { digest } from "../../src/sdk/media/digest";
 import { GapMeter } from "../../src/sdk/media/gap";
+import { Inlet } from "../../src/sdk/media/inlet";
 import { preferred } from "../../src/sdk/media/outlet";
 import { level, quality } from "../../src/sdk/media/quality";
+import type { Session } from "../../src/sdk/media/session";
+import { FakeStream } from "./fakes";
 
 const A: NodeRef = { id: "a", incarnation: 1n };
 const B: NodeRef = { id: "b", incarnation: 1n };
@@ -31,6 +34,24 @@ test("a change of node is a gap however short, and the longer kind counts", () =
   expect(meter.media("audio", B, 150)).toBeUndefined();
   expect(meter.media("video", B, 180)).toEqual({ ms: 80, kinds: { audio: 20, video: 80 }, before: A, after: B });
   expect(meter.media("video", B, 200)).toBeUndefined();
+});
+
+test("media of the next session that came before it was used ends no gap: nobody saw it", () => {
+  // GO-2
+  vi.stubGlobal("MediaStream", FakeStream);
+  const inlet = new Inlet({});
+  vi.unstubAllGlobals();
+  const session = (node: NodeRef, last: Partial<Record<Kind, number>>) =>
+    ({ dial: { node: { node } }, tracks: () => [], phase: "flowing", claim: undefined, lastMedia: (kind: Kind) => last[kind] }) as unknown as Session;
+  const [first, next] = [{ video: 1_000 }, { video: 1_120 }];
+  inlet.use(session(A, first));
+  expect(inlet.look()).toBeUndefined();
+  first.video = 1_033;
+  expect(inlet.look()).toBeUndefined();
+  inlet.use(session(B, next));
+  expect(inlet.look(), "it came before").toBeUndefined();
+  next.video = 1_190;
+  expect(inlet.look()).toMatchObject({ ms: 157, before: A, after: B });
 });
 
 test("a kind that did not flow before is not waited for, and one that does not come back only for a while", () => {

@@ -13,6 +13,8 @@ import type { AttemptId } from "../machine/trial";
 import { GapMeter } from "./gap";
 import type { Session } from "./session";
 
+const KINDS: readonly Kind[] = ["video", "audio"];
+
 /** After so long without a look, what came in between may not have been seen. */
 const BLIND_MS: Duration = 80;
 
@@ -25,6 +27,8 @@ export class Inlet {
   readonly #meter = new GapMeter();
   #lookedAt: Instant = -Infinity;
   #used: Session | undefined;
+  /** The last media of each kind that came of the session before it was used: nobody saw it. */
+  readonly #unseen = new Map<Kind, Instant>();
   #idleSince: Instant | undefined;
   /** Of the publish that media was last known to come from. */
   #claim: Claim | undefined;
@@ -44,6 +48,7 @@ export class Inlet {
   use(session: Session): void {
     this.#used = session;
     this.#idleSince = undefined;
+    for (const kind of KINDS) this.#unseen.set(kind, session.lastMedia(kind) ?? -Infinity);
     const old = this.media.getTracks();
     const next = session.tracks().filter((track) => !old.includes(track));
     const gone = old.filter((track) => !session.tracks().includes(track));
@@ -74,9 +79,10 @@ export class Inlet {
   }
 
   #ended(session: Session, node: NodeRef, at: Instant): GapEvent | undefined {
-    for (const kind of ["video", "audio"] as const) {
+    for (const kind of KINDS) {
       const last = session.lastMedia(kind);
-      const gap = last === undefined ? undefined : this.#meter.media(kind, node, last);
+      const isSeen = last !== undefined && last > (this.#unseen.get(kind) ?? -Infinity);
+      const gap = isSeen ? this.#meter.media(kind, node, last) : undefined;
       if (gap !== undefined) return gap;
     }
     return this.#meter.tick(at);
