@@ -94,7 +94,7 @@ pub struct Counts {
     sent_bytes: Count,
     calls: Count,
     again: Count,
-    standstills: Count,
+    standstills: Counter,
     dropped: [Count; REASONS.len()],
     transports: Gauge,
 }
@@ -113,7 +113,7 @@ impl Default for Counts {
             sent_bytes: Count::of(metrics::counter!("waystation_relay_sent_bytes_total")),
             calls: Count::of(metrics::counter!("waystation_relay_send_calls_total")),
             again: Count::of(metrics::counter!("waystation_relay_retransmissions_total")),
-            standstills: Count::of(metrics::counter!("waystation_relay_standstills_total")),
+            standstills: metrics::counter!("waystation_relay_standstills_total"),
             dropped: REASONS.map(|(_, name)| Count::of(dropped(name))),
             transports: metrics::gauge!("waystation_relay_transports"),
         }
@@ -148,9 +148,9 @@ impl Counts {
         self.dropped[reason as usize].new += count as u64;
     }
 
-    /// The worker stood still.
-    pub fn stood_still(&mut self) {
-        self.standstills.new += 1;
+    /// The worker stood still. That is seldom, and said at once.
+    pub fn stood_still(&self) {
+        self.standstills.increment(1);
     }
 
     /// A transport came or went.
@@ -160,20 +160,9 @@ impl Counts {
 
     /// Brings the numbers to the metrics.
     pub fn flush(&mut self) {
-        let Self {
-            received_audio,
-            received_video,
-            received_bytes,
-            sent,
-            sent_bytes,
-            calls,
-            again,
-            standstills,
-            ..
-        } = self;
-        for count in
-            [received_audio, received_video, received_bytes, sent, sent_bytes, calls, again, standstills]
-        {
+        let Self { received_audio, received_video, received_bytes, sent, sent_bytes, calls, again, .. } =
+            self;
+        for count in [received_audio, received_video, received_bytes, sent, sent_bytes, calls, again] {
             count.flush();
         }
         self.dropped.iter_mut().for_each(Count::flush);
