@@ -4,3 +4,5 @@ mod cases;
 mod link;
 mod peer;
 mod scene;
+mod starts;
+mod takes;

@@ -31,6 +31,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 
 /// Longest wait for a peer to come up.
 const SETUP_LIMIT: Duration = Duration::from_secs(10);
+/// A peer that has heard nothing for this long looks after itself.
+pub const SILENCE: Duration = Duration::from_millis(50);
 /// The made-up addresses of the two sides of an association: each peer has an endpoint of its own.
 const OURS: ([u8; 4], u16) = ([192, 0, 2, 2], 9);
 const THEIRS: ([u8; 4], u16) = ([192, 0, 2, 1], 9);
@@ -100,15 +102,36 @@ impl Check {
             Box::new(MessageIntegrity::new_short_term_integrity_with_provider(self.password.clone(), crypto)),
             Box::new(FINGERPRINT),
         ])?;
-        socket.send_to(&request.raw, self.remote)?;
+        socket.send(&request.raw)?;
         Ok(())
+    }
+}
+
+/// A socket that hears the relay only: its port may have been another's a moment ago.
+pub fn socket_to(relay: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(relay)?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    Ok(socket)
+}
+
+/// Takes a datagram; `None` when nothing has come for [`SILENCE`], or none waits where nothing is waited for.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<usize>> {
+    loop {
+        match socket.recv(buffer) {
+            Ok(length) => return Ok(Some(length)),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 
 /// A peer whose transport is up.
 pub struct Peer {
     pub socket: UdpSocket,
-    pub check: Check,
+    check: Check,
+    identity: Arc<Identity>,
     /// Seals what it sends.
     pub seal: Context,
     /// Opens what it receives.
@@ -118,26 +141,37 @@ pub struct Peer {
 
 impl Peer {
     /// Checks, shakes hands, and has keys.
-    pub fn connect(identity: &Identity, socket: UdpSocket, check: Check, side: Side) -> Result<Self> {
+    pub fn connect(identity: &Arc<Identity>, check: Check, side: Side) -> Result<Self> {
+        let socket = socket_to(check.remote)?;
         let server = (side == Side::Server).then(|| identity.config(side)).transpose()?;
         let mut dtls = Endpoint::new(OURS.into(), TransportProtocol::UDP, server);
         let started = Instant::now();
         if side == Side::Client {
             dtls.connect(started, THEIRS.into(), identity.config(side)?, None)?;
         }
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         check.send(&socket, identity)?;
         while started.elapsed() < SETUP_LIMIT {
             let complete = step(&mut dtls, &socket, &check, identity)?;
             while let Some(out) = dtls.poll_transmit() {
-                socket.send_to(&out.message, check.remote)?;
+                socket.send(&out.message)?;
             }
             if complete {
                 let (seal, open) = contexts(identity, &dtls, side)?;
-                return Ok(Self { socket, check, seal, open, dtls });
+                return Ok(Self { socket, check, identity: Arc::clone(identity), seal, open, dtls });
             }
         }
         Err(format!("no DTLS with {} within {SETUP_LIMIT:?}", check.remote).into())
+    }
+
+    /// Checks that the relay is there, as a peer does all the time (RFC 7675).
+    pub fn check(&self) -> Result<()> {
+        self.check.send(&self.socket, &self.identity)
+    }
+
+    /// Another address from now on.
+    pub fn rebind(&mut self) -> Result<()> {
+        self.socket = socket_to(self.check.remote)?;
+        Ok(())
     }
 
     /// Whether a DTLS datagram says that the relay closed the association.
@@ -150,21 +184,21 @@ impl Peer {
 /// Takes one datagram, or the lack of one; whether the handshake is complete.
 fn step(dtls: &mut Endpoint, socket: &UdpSocket, check: &Check, identity: &Identity) -> Result<bool> {
     let mut buffer = [0; 2048];
+    let received = receive(socket, &mut buffer)?;
     let now = Instant::now();
-    match socket.recv_from(&mut buffer) {
-        Ok((len, _)) if (20..=63).contains(&buffer[0]) => Ok(dtls
+    match received {
+        Some(len) if (20..=63).contains(&buffer[0]) => Ok(dtls
             .read(now, THEIRS.into(), None, BytesMut::from(&buffer[..len]))?
             .iter()
             .any(|event| matches!(event, EndpointEvent::HandshakeComplete))),
-        Ok(_) => Ok(false),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+        Some(_) => Ok(false),
+        None => {
             check.send(socket, identity)?;
             if dtls.poll_timeout(&THEIRS.into()).is_some_and(|at| at <= now) {
                 dtls.handle_timeout(THEIRS.into(), now)?;
             }
             Ok(false)
         }
-        Err(e) => Err(e.into()),
     }
 }
 

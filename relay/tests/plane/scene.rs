@@ -1,7 +1,7 @@
 //! A plane with publishers and players, one stream, VP8 and Opus.
 
 use std::{
-    net::UdpSocket,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use waystation_relay::{
     worker::{Plane, PlaneConfig},
 };
 
-use crate::peer::{Check, Identity, Peer, Side};
+use crate::peer::{Check, Identity, Peer, SILENCE, Side, receive};
 
 /// Longest wait for anything.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub fn stream(name: &str) -> StreamKey {
 pub struct Scene {
     pub plane: Plane,
     pub events: mpsc::Receiver<PlaneEvent>,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     next: u64,
 }
 
@@ -51,10 +51,11 @@ impl Scene {
             listen: "127.0.0.1:0".parse().unwrap(),
             workers,
             gso: true,
-            session_timeout: Duration::from_secs(15),
+            // Players say nothing once they are up; no scene takes that long.
+            session_timeout: Duration::from_secs(600),
         };
         let (plane, events) = Plane::start(config).unwrap();
-        Self { plane, events, identity: Identity::new().unwrap(), next: 1 }
+        Self { plane, events, identity: Arc::new(Identity::new().unwrap()), next: 1 }
     }
 
     pub fn fresh(&mut self) -> u64 {
@@ -86,25 +87,34 @@ impl Scene {
         (id, check)
     }
 
+    /// A transport that is up.
     fn connect(&mut self, role: DtlsRole, beat: Option<Duration>) -> (TransportId, Peer) {
         let (id, check) = self.transport(role, self.identity.fingerprint(), beat);
+        (id, self.shake(check, role))
+    }
+
+    /// What a transport's peer does until it is up; `role` is the relay's.
+    fn shake(&self, check: Check, role: DtlsRole) -> Peer {
         let side = match role {
             DtlsRole::Client => Side::Server,
             DtlsRole::Server => Side::Client,
         };
-        (id, self.shake(check, side))
+        Peer::connect(&self.identity, check, side).unwrap()
     }
 
-    fn shake(&self, check: Check, side: Side) -> Peer {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let peer = Peer::connect(&self.identity, socket, check, side).unwrap();
-        peer.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        peer
-    }
-
-    /// A publisher that is up and activated under a claim.
+    /// A publisher that is up and activated under a claim. The relay knows before the handshake what will arrive, so that
+    /// nothing that is sent after it comes too early.
     pub fn publisher(&mut self, role: DtlsRole, claim: Claim) -> Client {
-        let (transport, peer) = self.connect(role, None);
+        self.publish(role, Some(claim))
+    }
+
+    /// A publisher that is up and waits to be activated.
+    pub fn standby(&mut self) -> Client {
+        self.publish(DtlsRole::Client, None)
+    }
+
+    fn publish(&mut self, role: DtlsRole, claim: Option<Claim>) -> Client {
+        let (transport, check) = self.transport(role, self.identity.fingerprint(), None);
         let publish = PublishId(transport.0);
         let ssrc = PUBLISHER_SSRC + transport.0 as u32;
         self.plane.send(Command::Publish(Publish {
@@ -113,8 +123,10 @@ impl Scene {
             stream: stream("s"),
             tracks: vec![video_track(ssrc)],
         }));
-        self.plane.send(Command::Activate { publish, claim });
-        Client { peer, id: transport.0, ssrc, sequence: 65_530, timestamp: 7_000 }
+        if let Some(claim) = claim {
+            self.plane.send(Command::Activate { publish, claim });
+        }
+        Client { peer: self.shake(check, role), id: transport.0, ssrc, sequence: 65_530, timestamp: 7_000 }
     }
 
     /// A player that is up.
@@ -124,21 +136,21 @@ impl Scene {
         Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
     }
 
-    /// A player whose transport is up before its play begins; `meanwhile` happens in between.
-    pub fn late_player(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Client {
+    /// A player whose transport is up before its play begins, and what happens in between.
+    pub fn late_player<T>(&mut self, meanwhile: impl FnOnce(&mut Self) -> T) -> (Client, T) {
         let (transport, peer) = self.connect(DtlsRole::Client, None);
-        meanwhile(self);
+        let happened = meanwhile(self);
         let ssrc = self.play(transport);
-        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }, happened)
     }
 
-    /// A player whose play begins before its transport is up; `meanwhile` happens in between.
-    pub fn early_player(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Client {
+    /// A player whose play begins before its transport is up, and what happens in between.
+    pub fn early_player<T>(&mut self, meanwhile: impl FnOnce(&mut Self) -> T) -> (Client, T) {
         let (transport, check) = self.transport(DtlsRole::Client, self.identity.fingerprint(), None);
         let ssrc = self.play(transport);
-        meanwhile(self);
-        let peer = self.shake(check, Side::Server);
-        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+        let happened = meanwhile(self);
+        let peer = self.shake(check, DtlsRole::Client);
+        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }, happened)
     }
 
     fn play(&mut self, transport: TransportId) -> u32 {
@@ -161,6 +173,14 @@ impl Scene {
             start: EgressStart::Fresh,
         }));
         ssrc
+    }
+
+    /// Waits until a publisher feeds the stream.
+    #[track_caller]
+    pub fn change_of_source(&mut self, to: &Client) {
+        self.event("the change of source", |event| {
+            matches!(event, PlaneEvent::StreamSource { publish: Some(publish), .. } if publish.0 == to.id)
+        });
     }
 
     /// The next event that `wanted` takes.
@@ -223,7 +243,7 @@ impl Client {
             packet.extend([mark, index as u8]);
             packet.resize(500 + index % 2, 0xab);
             let sealed = self.peer.seal.encrypt_rtp(&packet).unwrap();
-            self.peer.socket.send_to(&sealed, self.peer.check.remote).unwrap();
+            self.peer.socket.send(&sealed).unwrap();
             self.sequence = self.sequence.wrapping_add(1);
         }
     }
@@ -231,34 +251,61 @@ impl Client {
     /// Sends a compound.
     pub fn send_rtcp(&mut self, compound: &[u8]) {
         let sealed = self.peer.seal.encrypt_rtcp(compound).unwrap();
-        self.peer.socket.send_to(&sealed, self.peer.check.remote).unwrap();
+        self.peer.socket.send(&sealed).unwrap();
     }
 
-    /// Waits for the answer to a check.
-    pub fn wait_for_check(&mut self) {
+    /// Checks until that is answered.
+    pub fn check(&mut self) {
+        let started = Instant::now();
         let mut buffer = [0; 2_048];
-        while self.peer.socket.recv_from(&mut buffer).is_ok() && buffer[0] > 3 {}
+        while started.elapsed() < LIMIT {
+            self.peer.check().unwrap();
+            while receive(&self.peer.socket, &mut buffer).unwrap().is_some() {
+                if buffer[0] <= 3 {
+                    return;
+                }
+            }
+        }
+        panic!("no answer to a check within {LIMIT:?}");
     }
 
     /// The next thing that arrives; `None` after a fifth of a second of silence.
     pub fn receive(&mut self) -> Option<Got> {
         let mut buffer = [0; 2_048];
-        loop {
-            let (length, _) = self.peer.socket.recv_from(&mut buffer).ok()?;
-            let datagram = &buffer[..length];
-            match datagram[0] {
-                0..=3 => {}
-                20..=63 if self.peer.is_close(datagram) => return Some(Got::Closed),
-                20..=63 => {}
-                _ if (192..=223).contains(&datagram[1]) => {
-                    return Some(Got::Rtcp(
-                        self.peer.open.decrypt_rtcp(datagram).expect("RTCP opens").to_vec(),
-                    ));
+        let mut silence = Duration::ZERO;
+        while silence < Duration::from_millis(200) {
+            match receive(&self.peer.socket, &mut buffer).unwrap() {
+                Some(length) => {
+                    if let Some(got) = self.open(&buffer[..length]) {
+                        return Some(got);
+                    }
                 }
-                _ => {
-                    return Some(media(&self.peer.open.decrypt_rtp(datagram).expect("RTP opens"), self.ssrc));
-                }
+                None => silence += SILENCE,
             }
+        }
+        None
+    }
+
+    /// What has arrived and was not taken yet.
+    pub fn arrived(&mut self) -> Vec<Got> {
+        self.peer.socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 2_048];
+        let mut arrived = Vec::new();
+        while let Some(length) = receive(&self.peer.socket, &mut buffer).unwrap() {
+            arrived.extend(self.open(&buffer[..length]));
+        }
+        self.peer.socket.set_nonblocking(false).unwrap();
+        arrived
+    }
+
+    fn open(&mut self, datagram: &[u8]) -> Option<Got> {
+        match datagram[0] {
+            0..=3 => None,
+            20..=63 => self.peer.is_close(datagram).then_some(Got::Closed),
+            _ if (192..=223).contains(&datagram[1]) => {
+                Some(Got::Rtcp(self.peer.open.decrypt_rtcp(datagram).expect("RTCP opens").to_vec()))
+            }
+            _ => Some(media(&self.peer.open.decrypt_rtp(datagram).expect("RTP opens"), self.ssrc)),
         }
     }
 
@@ -274,14 +321,48 @@ impl Client {
         panic!("{what}: not within {LIMIT:?}");
     }
 
-    /// Sequence number, mark and index of the next media packets behind the keyframes of the start (mark 0).
+    /// Marks of the next media packets behind the keyframes of the start (mark 0).
     #[track_caller]
-    pub fn marks(&mut self, count: usize) -> Vec<(u16, u8, u8)> {
-        let mark = |got| match got {
-            Got::Media(sequence, payload) if payload[7] > 0 => Some((sequence, payload[7], payload[8])),
-            Got::Media(..) | Got::Again(..) | Got::Rtcp(_) | Got::Closed => None,
-        };
-        (0..count).map(|n| self.wait(&format!("media packet {n}"), mark)).collect()
+    pub fn marks(&mut self, count: usize) -> Vec<Mark> {
+        (0..count).map(|n| self.wait(&format!("media packet {n}"), |got| got.mark())).collect()
+    }
+}
+
+/// Sequence number of a media packet, mark of its frame and index in that.
+pub type Mark = (u16, u8, u8);
+
+impl Got {
+    /// The mark of media behind the keyframes of the start.
+    pub fn mark(&self) -> Option<Mark> {
+        match self {
+            Self::Media(sequence, payload) if payload[7] > 0 => Some((*sequence, payload[7], payload[8])),
+            Self::Media(..) | Self::Again(..) | Self::Rtcp(_) | Self::Closed => None,
+        }
+    }
+
+    /// Whether it is a request for a keyframe.
+    pub fn is_keyframe_request(&self) -> bool {
+        match self {
+            Self::Rtcp(compound) => compound.windows(2).any(|bytes| bytes == [0x81, 206]),
+            Self::Media(..) | Self::Again(..) | Self::Closed => false,
+        }
+    }
+}
+
+/// Sends keyframes with mark 0 until each player has one: commands reach the workers on their own time. A worker that
+/// stood still forwards again once the publisher was checked.
+pub fn start(publisher: &mut Client, players: &mut [&mut Client]) {
+    for player in players {
+        let started = Instant::now();
+        loop {
+            publisher.send_frame(true, 1, 0);
+            match player.receive() {
+                Some(Got::Media(_, payload)) if payload[7] == 0 => break,
+                Some(Got::Media(..) | Got::Again(..) | Got::Rtcp(_) | Got::Closed) => {}
+                None => publisher.peer.check().unwrap(),
+            }
+            assert!(started.elapsed() < LIMIT, "no keyframe");
+        }
     }
 }
 
