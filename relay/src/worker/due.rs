@@ -11,7 +11,6 @@ use super::{
 use crate::{
     media::rtcp_write::Writer,
     plane::{Kind, PlaneEvent, PlayId, PublishId, TransportEnd},
-    transport::dtls::Progress,
 };
 
 /// Room of a compound of sender reports.
@@ -38,10 +37,7 @@ impl Worker {
             (Phase::Up { .. } | Phase::Unreachable | Phase::Shaking { .. }, _) => false,
         };
         let PeerKind::Client { dtls, .. } = &mut peer.kind else { return };
-        let progress = match dtls.poll_timeout() {
-            Some(at) if at <= now => dtls.handle_timeout(now),
-            Some(_) | None => Progress::None,
-        };
+        let progress = dtls.handle_timeout(now);
         self.progress(slot, progress, now);
         if beats {
             self.beat(slot, now);

@@ -28,8 +28,10 @@ use crate::plane::DtlsRole;
 
 /// Exporter label (RFC 5764 §4.2).
 const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
-/// First retransmission of a flight; it doubles from there.
+/// First retransmission of a flight; it doubles from there (RFC 6347 §4.2.4.1).
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
+/// Retransmissions of one flight; the library has as many.
+const MOST_REPEATS: u32 = 7;
 /// Best first.
 const PROFILES: [Profile; 3] = [Profile::Aes128Gcm, Profile::Aes256Gcm, Profile::Aes128CmSha1];
 
@@ -119,6 +121,8 @@ pub struct Association {
     phase: Phase,
     endpoint: Endpoint,
     peer_fingerprint: [u8; 32],
+    /// How often the flight that is out was sent again.
+    repeats: u32,
 }
 
 enum Phase {
@@ -157,7 +161,8 @@ impl Association {
             DtlsRole::Client => Phase::Unstarted(offered),
             DtlsRole::Server => Phase::AwaitingHello(HelloReader::default()),
         };
-        Self { phase, endpoint: Endpoint::new(OUR_ADDR, TransportProtocol::UDP, None), peer_fingerprint }
+        let endpoint = Endpoint::new(OUR_ADDR, TransportProtocol::UDP, None);
+        Self { phase, endpoint, peer_fingerprint, repeats: 0 }
     }
 
     /// The peer passed a STUN check: a client sends its hello, once.
@@ -213,6 +218,7 @@ impl Association {
     }
 
     fn feed(&mut self, datagram: &[u8], now: Instant) -> Progress {
+        let flight = self.endpoint.poll_timeout(&PEER_ADDR);
         let events = match self.endpoint.read(now, PEER_ADDR, None, BytesMut::from(datagram)) {
             Ok(events) => events,
             Err(error) => {
@@ -220,6 +226,9 @@ impl Association {
                 return Progress::None;
             }
         };
+        if self.endpoint.poll_timeout(&PEER_ADDR) != flight {
+            self.repeats = 0;
+        }
         let mut progress = Progress::None;
         for event in events {
             // Application data is not asked about: no data channel is offered.
@@ -262,14 +271,19 @@ impl Association {
         self.endpoint.poll_transmit().map(|transmit| transmit.message)
     }
 
-    /// When [`Association::handle_timeout`] is due.
+    /// When [`Association::handle_timeout`] is due. The library's interval does not grow: it would give up after 800 ms.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(&PEER_ADDR)
+        let first = self.endpoint.poll_timeout(&PEER_ADDR)?;
+        Some(first + FLIGHT_INTERVAL * ((1 << self.repeats) - 1))
     }
 
-    /// Sends the last flight again.
+    /// Sends the last flight again, if that is due.
     pub fn handle_timeout(&mut self, now: Instant) -> Progress {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return Progress::None;
+        }
+        self.repeats = MOST_REPEATS.min(self.repeats + 1);
         match self.endpoint.handle_timeout(PEER_ADDR, now) {
             Ok(()) => Progress::None,
             Err(error) => Progress::Failed(error.to_string()),

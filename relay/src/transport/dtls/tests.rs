@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{
-    Association, Identity, Offered, Profile, Progress, SessionKeys,
+    Association, FLIGHT_INTERVAL, Identity, Offered, Profile, Progress, SessionKeys,
     hello::{Hello, HelloReader},
 };
 use crate::plane::DtlsRole;
@@ -89,6 +89,33 @@ fn a_certificate_that_the_sdp_did_not_name_is_refused() {
     let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let (outcome, _) = shake(Offered::All, [7; 32], &client, &server, 0);
     assert!(matches!(outcome, Progress::WrongFingerprint), "{outcome:?}");
+}
+
+#[test]
+fn a_silent_peer_is_asked_again_at_growing_intervals_for_longer_than_an_attempt_lasts() {
+    let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let start = Instant::now();
+    let mut asking = Association::new(DtlsRole::Client, Offered::All, fingerprint(&server));
+    asking.reachable(&client, start);
+    let mut asked_ms = Vec::new();
+    let mut hello = asking.poll_transmit();
+    for _ in 0..7 {
+        let at = asking.poll_timeout().unwrap();
+        assert!(matches!(asking.handle_timeout(at - Duration::from_millis(1)), Progress::None));
+        assert_eq!(asking.poll_transmit(), None, "not before it is due");
+        assert!(matches!(asking.handle_timeout(at), Progress::None));
+        asked_ms.push((at - start).as_millis());
+        hello = asking.poll_transmit();
+    }
+    assert_eq!(asked_ms, [100, 300, 700, 1_500, 3_100, 6_300, 12_700]);
+    let now = start + Duration::from_secs(20);
+    let mut answering = Association::new(DtlsRole::Server, Offered::All, fingerprint(&client));
+    answering.read(&server, &hello.unwrap(), now);
+    while let Some(answer) = answering.poll_transmit() {
+        asking.read(&client, &answer, now);
+    }
+    assert!(asking.poll_transmit().is_some());
+    assert_eq!(asking.poll_timeout(), Some(now + FLIGHT_INTERVAL), "the next flight begins anew");
 }
 
 proptest! {
