@@ -39,20 +39,30 @@ enum Segmentation {
 }
 
 impl MediaSocket {
-    /// Opens a socket on an address that the other workers share.
+    /// Opens the first socket on an address.
     ///
     /// # Errors
     /// Those of the system: the address is taken, or is not this machine's.
     pub fn bind(addr: SocketAddr, gso: bool) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        // A smaller buffer than asked for costs packets under load, not correctness.
-        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+        let socket = open(addr)?;
+        // A socket that shares would be let onto a port that another relay of the same user shares among its workers, and
+        // be given one when it leaves the choice to the system. This one shares only once the port is its own.
         socket.bind(&addr.into())?;
+        socket.set_reuse_port(true)?;
         let segmentation = if gso { Segmentation::Offloaded } else { Segmentation::Ours };
         Ok(Self { socket: socket.into(), segmentation })
+    }
+
+    /// Opens one more socket on the same address, for another worker.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn share(&self) -> io::Result<Self> {
+        let addr = self.local_addr()?;
+        let socket = open(addr)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&addr.into())?;
+        Ok(Self { socket: socket.into(), segmentation: self.segmentation })
     }
 
     /// The bound address.
@@ -149,6 +159,15 @@ impl MediaSocket {
             at + 1
         }
     }
+}
+
+fn open(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // A smaller buffer than asked for costs packets under load, not correctness.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    Ok(socket)
 }
 
 /// Outcome of a send.
@@ -396,13 +415,18 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, time::Duration};
+    use std::{
+        net::UdpSocket,
+        time::{Duration, Instant},
+    };
 
     use super::{MediaSocket, ReceiveBatch, SendQueue};
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     fn receiver() -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     }
 
@@ -454,6 +478,30 @@ mod tests {
     }
 
     #[test]
+    fn workers_share_a_port_and_another_relay_gets_neither_it_nor_a_part_of_its_datagrams() {
+        let first = MediaSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let second = first.share().unwrap();
+        let addr = first.local_addr().unwrap();
+        assert_eq!(second.local_addr().unwrap(), addr);
+        let other = MediaSocket::bind(addr, true).unwrap_err();
+        assert_eq!(other.kind(), std::io::ErrorKind::AddrInUse);
+        // The system deals them out by the senders' addresses.
+        let mut counts = [0, 0];
+        let mut batch = ReceiveBatch::default();
+        for _ in 0..64 {
+            receiver().send_to(&[1], addr).unwrap();
+        }
+        let started = Instant::now();
+        while counts.iter().sum::<usize>() < 64 {
+            assert!(started.elapsed() < PATIENCE, "{counts:?}");
+            for (count, socket) in counts.iter_mut().zip([&first, &second]) {
+                *count += socket.receive(&mut batch).unwrap();
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    }
+
+    #[test]
     fn a_batch_names_every_datagrams_sender() {
         let socket = MediaSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let to = socket.local_addr().unwrap();
@@ -461,12 +509,19 @@ mod tests {
         for (i, sender) in senders.iter().enumerate() {
             sender.send_to(&vec![i as u8; 10 + i], to).unwrap();
         }
+        // A busy system delivers them when it likes: in one batch, or in more.
         let mut batch = ReceiveBatch::default();
-        assert_eq!(socket.receive(&mut batch).unwrap(), 3);
-        for (i, sender) in senders.iter().enumerate() {
-            let (bytes, from) = batch.datagram(i).unwrap();
-            assert_eq!((bytes.len(), from), (10 + i, sender.local_addr().unwrap()));
+        let mut received = Vec::new();
+        let started = Instant::now();
+        while received.len() < senders.len() {
+            assert!(started.elapsed() < PATIENCE, "{received:?}");
+            for index in 0..socket.receive(&mut batch).unwrap() {
+                let (bytes, from) = batch.datagram(index).unwrap();
+                received.push((bytes.len(), from));
+            }
         }
+        let sent = |(i, sender): (usize, &UdpSocket)| (10 + i, sender.local_addr().unwrap());
+        assert_eq!(received, senders.iter().enumerate().map(sent).collect::<Vec<_>>());
         assert_eq!(socket.receive(&mut batch).unwrap(), 0);
     }
 }

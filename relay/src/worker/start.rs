@@ -68,20 +68,16 @@ pub(super) fn start(config: PlaneConfig) -> Result<(Handle, channel::Receiver<Pl
     Ok((Handle { shared, media_addr, mailboxes, loads }, events))
 }
 
-/// One socket per worker on one port; with port 0 the first chooses for all.
+/// One socket per worker on one port; with port 0 the system chooses.
 fn sockets(config: &PlaneConfig, workers: usize) -> Result<Vec<MediaSocket>, PlaneError> {
-    if config.listen.port() != 0 {
-        // Sockets that share a port would share it with another relay of the same user, too.
-        std::net::UdpSocket::bind(config.listen).map_err(|source| bind_error(config, source))?;
-    }
-    let mut addr = config.listen;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = MediaSocket::bind(addr, config.gso).map_err(|source| bind_error(config, source))?;
-        addr = socket.local_addr().map_err(|source| bind_error(config, source))?;
-        sockets.push(socket);
-    }
-    Ok(sockets)
+    let open = || {
+        let mut sockets = vec![MediaSocket::bind(config.listen, config.gso)?];
+        while sockets.len() < workers {
+            sockets.push(sockets[0].share()?);
+        }
+        Ok(sockets)
+    };
+    open().map_err(|source| bind_error(config, source))
 }
 
 fn bind_error(config: &PlaneConfig, source: io::Error) -> PlaneError {
