@@ -76,6 +76,15 @@ impl Access {
     }
 }
 
+/// A client, with the right to observe, of a coordinator of the development cluster.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn observe_dev(url: &str) -> anyhow::Result<Client> {
+    let rights = Rights { observe: true, ..Rights::default() };
+    connect(&[url.to_owned()], None, rights).await.map(ClusterServiceClient::new)
+}
+
 /// Unless a token is given, it is one of the development cluster with these rights.
 async fn connect(urls: &[String], token: Option<&str>, rights: Rights) -> anyhow::Result<AsSomebody> {
     let token = match token {

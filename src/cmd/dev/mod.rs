@@ -13,17 +13,23 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::{join_all, try_join_all};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+use waystation_proto::v1;
 
 use self::{
     api::Cluster,
     process::{Process, Spec},
 };
 use crate::{
+    cluster::{observe_dev, refused},
     cmd::token::{DEV_APP, DEV_SECRET},
     ready::{self, Ready},
     shutdown::Shutdown,
@@ -35,6 +41,12 @@ const PAGE: &str = "web/dist";
 
 /// How long a coordinator that is started again gathers what the cluster holds.
 const GATHER_MS: u32 = 5_000;
+
+/// How long the relays may take to attach to the coordinator.
+const ATTACH_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often the coordinator is asked which relays it names.
+const LIST_POLL: Duration = Duration::from_millis(20);
 
 /// More processes than this do not help on one machine.
 const MAX_RELAYS: u16 = 64;
@@ -166,7 +178,22 @@ impl Plan<'_> {
             all.relays.push(relay);
         }
         try_join_all(all.relays.iter().map(Process::up)).await?;
-        Ok(())
+        timeout(ATTACH_LIMIT, self.named(&url)).await.map_err(|_| {
+            anyhow!("not every relay is attached after {ATTACH_LIMIT:?}; their messages above tell why")
+        })?
+    }
+
+    /// Waits until the coordinator names every relay: a client that came before would be given a shorter list, or none.
+    async fn named(&self, coordinator: &str) -> anyhow::Result<()> {
+        let mut client = observe_dev(coordinator).await?;
+        loop {
+            let listed = client.list_nodes(v1::ListNodesRequest {}).await;
+            let listed = listed.map_err(|status| refused(&status))?.into_inner().nodes;
+            if listed.len() >= usize::from(self.dev.relays) {
+                return Ok(());
+            }
+            sleep(LIST_POLL).await;
+        }
     }
 
     fn coordinator(&self, number: usize, secret: &str) -> Spec {
