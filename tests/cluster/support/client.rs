@@ -74,6 +74,11 @@ impl Client {
         })
     }
 
+    /// What came up to now is not handed out by [`Client::next`] any more: it says nothing about what is done from here on.
+    pub fn pass_over(&mut self) {
+        self.read = self.seen().len();
+    }
+
     /// All events up to now.
     pub fn seen(&mut self) -> &[Value] {
         self.seen.extend(self.lines.try_iter());

@@ -14,6 +14,7 @@ use super::{
     SOON,
     client::Client,
     process::{Process, kill, output, waystation},
+    ready::{healthy_lives, is_attached, is_in_its_room, is_named},
     until,
 };
 
@@ -70,10 +71,14 @@ impl Cluster {
     /// Starts a coordinator and relays, and waits until they are ready.
     #[track_caller]
     pub fn start(relays: usize) -> Self {
-        Self::start_with(relays, |_| ())
+        let cluster = Self::start_with(relays, |_| ());
+        for relay in &cluster.relays {
+            is_attached(&relay.admin);
+        }
+        cluster
     }
 
-    /// The same, with the command changed first (to run it in a network namespace, say).
+    /// The same, with the command changed first, to run it in a network namespace, say: from here nobody can be asked.
     #[track_caller]
     pub fn start_with(relays: usize, change: impl FnOnce(&mut Command)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -131,10 +136,14 @@ impl Cluster {
         self.dev_action("dev/coordinators/0/start");
     }
 
-    /// A relay's process again, under the same id.
+    /// A relay's process again, under the same id; waits until clients are told of it.
     #[track_caller]
     pub fn start_relay(&self, index: usize) {
-        self.dev_action(&format!("dev/nodes/{}/start", self.relays[index].id));
+        let Relay { id, admin, .. } = &self.relays[index];
+        let earlier = healthy_lives(&self.coordinators[0], id).unwrap_or_default();
+        self.dev_action(&format!("dev/nodes/{id}/start"));
+        is_attached(admin);
+        is_named(&self.coordinators[0], id, &earlier);
     }
 
     #[track_caller]
@@ -159,6 +168,15 @@ impl Cluster {
     #[track_caller]
     pub fn publish(&self, room: &str, user: &str, stream: &str, media: &[&str]) -> Client {
         self.client("publish", room, user, stream, Rights::Publish, media)
+    }
+
+    /// The same, once its stream is in the room: whoever plays it finds it.
+    #[track_caller]
+    pub fn published(&self, room: &str, user: &str, stream: &str, media: &[&str]) -> Client {
+        let mut publisher = self.publish(room, user, stream, media);
+        publisher.state("publisher", 2, 0);
+        is_in_its_room(&self.coordinators[0], room, stream);
+        publisher
     }
 
     /// A player as a process of its own.

@@ -1,13 +1,14 @@
-//! A real etcd of some members, each a process of its own, on ports that were free a moment ago.
+//! A real etcd of some members, each a process of its own, on ports that are kept for it.
 
 use std::{
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::{SOON, process::Process, until};
@@ -19,6 +20,7 @@ struct Member {
     name: String,
     client_url: String,
     peer_url: String,
+    _ports: [Port; 2],
     data: PathBuf,
     process: Option<Process>,
 }
@@ -30,10 +32,27 @@ pub struct Etcd {
     _directory: TempDir,
 }
 
-/// A port that nobody used a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a listener has an address").port()
+/// A TCP port of loopback that is kept as long as the value: whoever is told of it can listen there, also again after its
+/// death, and nobody is given it by chance. (The socket is bound and does not listen; both sides set SO_REUSEADDR.)
+pub struct Port {
+    number: u16,
+    _socket: Socket,
+}
+
+impl Port {
+    #[track_caller]
+    pub fn keep() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.set_reuse_address(true).expect("an option can be set");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback has a free port");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let number = address.as_socket().expect("it is an address of IP").port();
+        Self { number, _socket: socket }
+    }
+
+    pub fn number(&self) -> u16 {
+        self.number
+    }
 }
 
 impl Etcd {
@@ -41,12 +60,12 @@ impl Etcd {
     #[track_caller]
     pub fn start(members: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let member = |n: usize| Member {
-            name: format!("m{n}"),
-            client_url: format!("http://127.0.0.1:{}", free_port()),
-            peer_url: format!("http://127.0.0.1:{}", free_port()),
-            data: directory.path().join(format!("m{n}")),
-            process: None,
+        let member = |n: usize| {
+            let ports = [Port::keep(), Port::keep()];
+            let [client_url, peer_url] =
+                ports.each_ref().map(|port| format!("http://127.0.0.1:{}", port.number()));
+            let (name, data) = (format!("m{n}"), directory.path().join(format!("m{n}")));
+            Member { name, client_url, peer_url, _ports: ports, data, process: None }
         };
         let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(2)).build();
         let mut etcd = Self {

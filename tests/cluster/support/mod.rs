@@ -12,7 +12,9 @@ pub mod cluster;
 pub mod etcd;
 pub mod namespace;
 pub mod process;
+pub mod ready;
 pub mod site;
+pub mod standstill;
 
 use std::time::{Duration, Instant};
 

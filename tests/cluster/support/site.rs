@@ -1,9 +1,6 @@
 //! A cluster as an operator runs it: coordinators over etcd, relays, each a process of its own with its own settings.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{path::Path, process::Stdio};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -13,8 +10,9 @@ use super::{
     SOON,
     client::Client,
     cluster::{Rights, user_token},
-    etcd::{Etcd, free_port},
+    etcd::{Etcd, Port},
     process::{Process, waystation},
+    ready::{is_attached, is_in_its_room, is_named, observe},
     until,
 };
 
@@ -26,7 +24,7 @@ const APPS: &str = r#"{dev={secret="waystation-dev-app-secret-for-loopback-only"
 pub struct CoordinatorProcess {
     pub url: String,
     pub admin: String,
-    port: u16,
+    port: Port,
     process: Option<Process>,
 }
 
@@ -106,8 +104,8 @@ impl Site {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let mut site = Self { coordinators: Vec::new(), relays: Vec::new(), etcd, plan, directory };
         for _ in 0..site.plan.coordinators {
-            let port = free_port();
-            let (url, admin) = (format!("http://127.0.0.1:{port}"), String::new());
+            let port = Port::keep();
+            let (url, admin) = (format!("http://127.0.0.1:{}", port.number()), String::new());
             site.coordinators.push(CoordinatorProcess { url, admin, port, process: None });
         }
         for index in 0..site.plan.coordinators {
@@ -122,6 +120,10 @@ impl Site {
         }
         for relay in &site.relays {
             takes_sessions(&relay.admin);
+            is_attached(&relay.admin);
+            for coordinator in &site.coordinators {
+                is_named(&coordinator.url, &relay.id, &[]);
+            }
         }
         site
     }
@@ -140,7 +142,7 @@ impl Site {
         let _ = std::fs::remove_file(&file);
         let coordinator = &mut self.coordinators[index];
         let mut command = waystation();
-        command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", coordinator.port)]);
+        command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", coordinator.port.number())]);
         command.args(["--admin-listen", "127.0.0.1:0", "--gather-ms", "0", "--ready-file"]).arg(&file);
         command.args(["--store", "etcd", "--etcd", &self.etcd.urls()]);
         command.args(["--heard-within-ms", &self.plan.heard_within_ms.to_string()]);
@@ -197,6 +199,17 @@ impl Site {
         self.client("publish", Rights::Publish, (room, user, stream), words)
     }
 
+    /// The same, once its stream is in the room at every coordinator: whoever plays it finds it.
+    #[track_caller]
+    pub fn published(&self, room: &str, user: &str, stream: &str, words: &[&str]) -> Client {
+        let mut publisher = self.publish(room, user, stream, words);
+        publisher.state("publisher", 2, 0);
+        for coordinator in &self.coordinators {
+            is_in_its_room(&coordinator.url, room, stream);
+        }
+        publisher
+    }
+
     /// A player as a process of its own.
     #[track_caller]
     pub fn play(&self, room: &str, user: &str, stream: &str, words: &[&str]) -> Client {
@@ -220,9 +233,6 @@ impl Site {
 
     /// What `waystation nodes`, `rooms` or `streams` says at this coordinator; `None` if it does not answer.
     pub fn observe(&self, what: &str, coordinator: usize) -> Option<Value> {
-        let mut command: Command = waystation();
-        command.args([what, "--json", "--coordinator", &self.coordinators[coordinator].url]);
-        let answer = command.output().ok()?;
-        serde_json::from_slice(&answer.stdout).ok().filter(|_| answer.status.success())
+        observe(&self.coordinators[coordinator].url, what)
     }
 }
