@@ -6,6 +6,7 @@ use crate::support::{
     SOON,
     cluster::Cluster,
     process::{Process, lives, waystation},
+    ready::healthy_lives,
     until,
 };
 
@@ -15,6 +16,15 @@ fn pids(cluster: &Cluster) -> Vec<u32> {
         info[key].as_array().unwrap().iter().map(|p| p["pid"].as_u64().unwrap() as u32).collect::<Vec<_>>()
     };
     [of("relays"), of("coordinator_processes")].concat()
+}
+
+#[test]
+fn once_the_ready_file_is_there_the_coordinator_names_every_relay() {
+    let cluster = Cluster::start_with(3, |_| ());
+    for relay in &cluster.relays {
+        let lives = healthy_lives(&cluster.coordinators[0], &relay.id);
+        assert_eq!(lives.map(|lives| lives.len()), Some(1), "of {}", relay.id);
+    }
 }
 
 #[test]
