@@ -11,6 +11,7 @@ use crate::support::{
     clips::{Video, clip},
     cluster::{Cluster, Rights},
     process::waystation,
+    ready::answered,
 };
 
 /// A small seeded generator (splitmix64): the same garbage at each run.
@@ -36,8 +37,7 @@ fn garbage_at_every_port_disturbs_no_session() {
     let cluster = Cluster::start(2);
     let clip = clip(Video::Vp8, 8);
     let media = ["--video", clip.video.to_str().unwrap(), "--audio", clip.audio.to_str().unwrap(), "--loop"];
-    let mut publisher = cluster.publish("room", "alice", "cam", &media);
-    publisher.state("publisher", 2, 0);
+    let mut publisher = cluster.published("room", "alice", "cam", &media);
     let mut player = cluster.play("room", "bob", "cam", &[]);
     player.state("player", 2, 0);
 
@@ -47,12 +47,13 @@ fn garbage_at_every_port_disturbs_no_session() {
     tcp(&cluster, &mut garbage);
 
     let frames = |event: &serde_json::Value| event["frames"].as_u64().unwrap_or(0);
-    player.seen();
+    player.pass_over();
     let first = frames(&player.next("statistics", |event| event["event"] == "stats"));
     player.next("more frames", |event| event["event"] == "stats" && frames(event) > first + 25);
-    // A busy machine may stop for a moment; nobody loses a session.
+    // A busy machine may stop for a moment, and a second session is begun and not needed; nobody loses a session.
     for client in [&mut publisher, &mut player] {
-        assert_eq!(client.events("attempt").len(), 1, "{}", client.story());
+        let used = client.events("attempt").into_iter().filter(|attempt| attempt["outcome"] == "used");
+        assert_eq!(used.count(), 1, "{}", client.story());
     }
     assert!(publisher.events("state").iter().all(|event| event["code"] == 0), "{}", publisher.story());
     let info = cluster.info();
@@ -98,11 +99,13 @@ fn http(cluster: &Cluster, garbage: &mut Garbage) {
     for relay in &cluster.relays {
         for path in ["/whip/room/eve", "/whep/room/cam"] {
             for body in &bodies {
-                let request =
-                    http.post(format!("{}{path}", relay.http)).header("content-type", "application/sdp");
-                let request = request.header("authorization", format!("Bearer {token}"));
+                let ask = || {
+                    let request =
+                        http.post(format!("{}{path}", relay.http)).header("content-type", "application/sdp");
+                    request.bearer_auth(&token).body(body.clone()).send()
+                };
                 // A body over the limit is refused before it is read: the answer may get lost with the connection.
-                let response = match request.body(body.clone()).send() {
+                let response = match answered(ask) {
                     Err(error) if body.len() > 1 << 20 && error.is_request() => continue,
                     sent => sent.unwrap(),
                 };
