@@ -47,6 +47,8 @@ mod peer;
 mod player;
 mod publisher;
 mod rpc;
+#[cfg(test)]
+mod vacant;
 
 pub use config::{AudioTrack, EngineConfig, Hedging, PlayConfig, PublishConfig, RoomLogin, VideoTrack};
 pub use engine::{Engine, EngineClosed, Events, StartError, StartPlayingError, StartPublishingError};

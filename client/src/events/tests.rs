@@ -16,6 +16,7 @@ use waystation_proto::{
 };
 
 use super::{EventLink, LostReason, NodeReport};
+use crate::vacant::Vacant;
 
 type Reports = mpsc::UnboundedReceiver<NodeReport>;
 
@@ -94,10 +95,8 @@ async fn a_node_that_speaks_something_else_is_lost() {
 #[tokio::test]
 async fn a_refused_dial_is_told_at_once() {
     // GO-2
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let vacant = Vacant::take();
     let (tell, mut reports) = mpsc::unbounded_channel();
-    let _link = EventLink::dial(&url, move |report| drop(tell.send(report)));
+    let _link = EventLink::dial(&vacant.url(), move |report| drop(tell.send(report)));
     assert!(matches!(reports.recv().await, Some(NodeReport::Lost(LostReason::Refused(_)))));
 }

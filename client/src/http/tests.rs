@@ -10,7 +10,7 @@ use tokio::{
 use waystation_proto::{Health, Load, Node, NodeId, NodeRef, RoomId, StreamId, StreamKey, token::Action};
 
 use super::{MAX_BODY_BYTES, NodeHttp, OpenError, OpenRequest, Opened};
-use crate::machine::Failure;
+use crate::{machine::Failure, vacant::Vacant};
 
 /// Takes one request, answers with these bytes and returns the request.
 async fn node(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
@@ -138,10 +138,8 @@ async fn an_answer_that_is_none_is_an_error_and_no_token_goes_elsewhere() {
 #[tokio::test]
 async fn a_node_that_is_gone_is_unreachable_and_did_not_answer() {
     // PUB-2
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
-    let error = NodeHttp::new().unwrap().open(request(addr)).await.unwrap_err();
+    let vacant = Vacant::take();
+    let error = NodeHttp::new().unwrap().open(request(vacant.addr())).await.unwrap_err();
     assert!(matches!(error, OpenError::Unreachable(_)), "{error}");
     assert!(!Failure::from(error).is_answer());
 }

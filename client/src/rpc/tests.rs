@@ -14,7 +14,7 @@ use waystation_proto::{
 };
 
 use super::{CallError, Coordinator, wire::nodes};
-use crate::machine::Told;
+use crate::{machine::Told, vacant::Vacant};
 
 struct Fake;
 
@@ -107,10 +107,8 @@ async fn a_call_that_hangs_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_coordinator_that_is_gone_fails_at_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    for bad in [url.as_str(), "nonsense", ""] {
+    let vacant = Vacant::take();
+    for bad in [vacant.url().as_str(), "nonsense", ""] {
         let called = async { Coordinator::at(bad)?.beat(v1::BeatRequest::default()).await };
         assert!(matches!(called.await, Err(CallError::Failed { .. })), "{bad}");
     }
