@@ -99,10 +99,13 @@ async fn a_connection_gives_its_events_and_then_its_end() {
 #[tokio::test]
 async fn a_call_that_hangs_ends_at_its_deadline() {
     let coordinator = coordinator().await;
-    let started = tokio::time::Instant::now();
-    let hung = coordinator.plan_play(v1::PlanPlayRequest::default()).await;
+    // A machine that stood may find both times over: the call is looked at first.
+    let hung = tokio::select! {
+        biased;
+        hung = coordinator.plan_play(v1::PlanPlayRequest::default()) => hung,
+        () = tokio::time::sleep(super::CALL_TIMEOUT * 2) => panic!("the call goes on"),
+    };
     assert!(matches!(hung, Err(CallError::Failed { .. })), "{hung:?}");
-    assert!(started.elapsed() < super::CALL_TIMEOUT * 2);
 }
 
 #[tokio::test]
