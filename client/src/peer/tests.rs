@@ -278,7 +278,7 @@ async fn a_peer_connects_over_a_socket_sends_and_hears_what_it_is_asked() {
     let peer = Peer::start(&Direction::Publish(tracks(100)), socket.local_addr().unwrap(), sinks).unwrap();
     assert!(peer.offer().contains("typ host"), "{}", peer.offer());
     peer.answer(echo_node(peer.offer(), socket));
-    while reports.recv().await != Some(PeerReport::Up) {}
+    while reports.recv().await.expect("it comes up") != PeerReport::Up {}
     eprintln!("up after {:?}", started.elapsed());
     let mut video = OutgoingTrack::new(Codec::Video(VideoCodec::Vp8), 102, 0, 0);
     let packets = peer.packets();
