@@ -20,9 +20,14 @@ async fn node(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
     let task = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
-        while !request.ends_with(b"offer") && !request.starts_with(b"DELETE") {
+        let whole = |request: &[u8]| match request.starts_with(b"DELETE") {
+            true => request.ends_with(b"\r\n\r\n"),
+            false => request.ends_with(b"offer"),
+        };
+        while !whole(&request) {
             let mut buffer = [0; 4096];
             let bytes = socket.read(&mut buffer).await.unwrap();
+            assert!(bytes > 0, "the client left: {request:?}");
             request.extend_from_slice(&buffer[..bytes]);
         }
         // A client that has read enough may be gone.

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_stream::{
     Stream,
     wrappers::{TcpListenerStream, UnboundedReceiverStream},
@@ -30,7 +33,6 @@ struct State {
     /// What planning a stream of this name is refused with.
     refused: BTreeMap<String, Refusal>,
     connections: Vec<EventQueue>,
-    ended: Vec<String>,
     logged_out: usize,
     revision: u64,
 }
@@ -39,6 +41,8 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct Coordinator {
     state: Arc<Mutex<State>>,
+    /// Streams whose claim was given up.
+    ended: watch::Sender<Vec<String>>,
     url: String,
 }
 
@@ -47,7 +51,8 @@ impl Coordinator {
     pub async fn start(nodes: Vec<v1::Node>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let coordinator = Self { state: Arc::new(Mutex::new(State { nodes, ..State::default() })), url };
+        let state = Arc::new(Mutex::new(State { nodes, ..State::default() }));
+        let coordinator = Self { state, ended: watch::Sender::default(), url };
         let service = RoomServiceServer::new(coordinator.clone());
         let serve = Server::builder().add_service(service);
         tokio::spawn(serve.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -78,9 +83,10 @@ impl Coordinator {
         self.state.lock().unwrap().connections.clear();
     }
 
-    /// Streams whose claim was given up.
-    pub fn ended(&self) -> Vec<String> {
-        self.state.lock().unwrap().ended.clone()
+    /// Waits until so many claims were given up. Returns their streams.
+    pub async fn ended(&self, count: usize) -> Vec<String> {
+        let mut ended = self.ended.subscribe();
+        ended.wait_for(|streams| streams.len() >= count).await.expect("self holds the sender").clone()
     }
 
     pub fn logged_out(&self) -> usize {
@@ -184,7 +190,7 @@ impl RoomService for Coordinator {
     }
 
     async fn end_stream(&self, request: Request<v1::EndStreamRequest>) -> Answer<v1::EndStreamResponse> {
-        self.state.lock().unwrap().ended.push(request.into_inner().stream);
+        self.ended.send_modify(|streams| streams.push(request.into_inner().stream));
         Ok(Response::new(v1::EndStreamResponse {}))
     }
 

@@ -1,16 +1,27 @@
-//! Nodes that refuse, each in its own way, over plain HTTP.
+//! Nodes that open no session, each in its own way.
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{LOCATION, RETRY_AFTER},
+    },
 };
+use tokio::net::TcpListener;
 use waystation_proto::v1;
+
+use crate::vacant::Vacant;
 
 /// How a node meets a POST.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
     /// Nobody listens.
     Gone,
+    /// It takes the connection and never answers.
+    Silent,
     /// 503.
     Full,
     /// 401.
@@ -21,32 +32,24 @@ pub enum Manner {
     Babbles,
 }
 
-impl Manner {
-    fn answer(self) -> &'static str {
-        match self {
-            Self::Gone => "",
-            Self::Full => "503 Service Unavailable\r\nRetry-After: 2\r\n",
-            Self::RefusesToken => "401 Unauthorized\r\n",
-            Self::Redirects => "307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/whip/r/s\r\n",
-            Self::Babbles => "201 Created\r\nLocation: /session/a\r\n",
-        }
-    }
-}
-
-/// A node of that manner, as a coordinator lists it.
+/// A node of that manner, as a coordinator lists it. It is there as long as the test's runtime.
 pub async fn start(id: &str, manner: Manner) -> v1::Node {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    match manner {
-        Manner::Gone => drop(listener),
-        Manner::Full | Manner::RefusesToken | Manner::Redirects | Manner::Babbles => {
-            tokio::spawn(async move {
-                while let Ok((socket, _)) = listener.accept().await {
-                    tokio::spawn(serve(socket, manner.answer()));
-                }
-            });
+    let addr = match manner {
+        Manner::Gone => {
+            let vacant = Vacant::take();
+            kept(vacant.addr(), vacant)
         }
-    }
+        Manner::Silent => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            kept(listener.local_addr().unwrap(), listener)
+        }
+        Manner::Full => serve(StatusCode::SERVICE_UNAVAILABLE, &[(RETRY_AFTER, "2")]).await,
+        Manner::RefusesToken => serve(StatusCode::UNAUTHORIZED, &[]).await,
+        Manner::Redirects => {
+            serve(StatusCode::TEMPORARY_REDIRECT, &[(LOCATION, "http://127.0.0.1:9/whip/r/s")]).await
+        }
+        Manner::Babbles => serve(StatusCode::CREATED, &[(LOCATION, "/session/a")]).await,
+    };
     v1::Node {
         r#ref: Some(v1::NodeRef { id: id.to_owned(), incarnation: 1 }),
         http_url: format!("http://{addr}"),
@@ -57,18 +60,22 @@ pub async fn start(id: &str, manner: Manner) -> v1::Node {
     }
 }
 
-/// Answers every request alike, and closes.
-async fn serve(mut socket: TcpStream, answer: &str) {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(bytes @ 1..) = socket.read(&mut buffer).await {
-        request.extend_from_slice(&buffer[..bytes]);
-        // An offer ends with a line; a GET with an empty one.
-        if request.ends_with(b"\r\n") {
-            break;
-        }
-    }
-    let response = format!("HTTP/1.1 {answer}Content-Length: 7\r\nConnection: close\r\n\r\nbabble\n");
-    let _ = socket.write_all(response.as_bytes()).await;
-    let _ = socket.shutdown().await;
+fn kept(addr: SocketAddr, socket: impl Send + 'static) -> SocketAddr {
+    tokio::spawn(async move {
+        let _socket = socket;
+        std::future::pending::<()>().await;
+    });
+    addr
+}
+
+/// Answers every request alike, once it has come whole: what is closed with something unread is reset, and its answer
+/// may be lost.
+async fn serve(status: StatusCode, headers: &[(HeaderName, &'static str)]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let headers: HeaderMap =
+        headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+    let answer = async move |_whole: Bytes| (status, headers, "babble\n");
+    tokio::spawn(async { axum::serve(listener, Router::new().fallback(answer)).await });
+    addr
 }
