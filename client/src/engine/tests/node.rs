@@ -21,6 +21,7 @@ use axum::{
     response::IntoResponse,
     routing::{any, delete, post},
 };
+use bytes::Bytes;
 use prost::Message as _;
 use tokio::{net::UdpSocket, runtime::Runtime, sync::broadcast};
 use waystation_proto::v1::{
@@ -28,7 +29,7 @@ use waystation_proto::v1::{
 };
 
 use crate::{
-    media::{Codec, RtpPacket, VideoCodec},
+    media::{Codec, Kind, RtpPacket, VideoCodec, starts_keyframe},
     peer::{Connection, Direction, Output, PublishedTrack},
 };
 
@@ -144,18 +145,25 @@ async fn open(state: NodeState, offer: String, direction: Direction) -> impl Int
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let local = socket.local_addr().unwrap();
     let (connection, answer) = Connection::answer(&direction, &offer, local, Instant::now());
-    tokio::spawn(session(connection, direction, socket, state.bus, state.silent));
+    tokio::spawn(session(connection, direction, socket, state.clone()));
     let id = state.sessions.fetch_add(1, Ordering::Relaxed);
     (StatusCode::CREATED, [("location", format!("/session/{id}"))], answer)
 }
 
-async fn session(
-    mut connection: Connection,
-    direction: Direction,
-    socket: UdpSocket,
-    bus: Bus,
-    silent: Arc<AtomicBool>,
-) {
+/// How far a session's video has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Video {
+    /// ICE and DTLS are not up.
+    NotYet,
+    /// A player gets none before a keyframe.
+    FromKeyframe,
+    /// It passes.
+    Flowing,
+}
+
+async fn session(mut connection: Connection, direction: Direction, socket: UdpSocket, state: NodeState) {
+    let NodeState { bus, silent, node, .. } = state;
+    let mut video = Video::NotYet;
     let mut from_bus = bus.0.subscribe();
     let mut beat = tokio::time::interval(BEAT);
     let mut buffer = [0; 2048];
@@ -165,7 +173,10 @@ async fn session(
             match output {
                 Output::Transmit { to, datagram } => drop(socket.send_to(&datagram, to).await),
                 Output::Media(packet) => drop(bus.0.send(OnBus::Media(packet))),
-                Output::Up => drop(bus.0.send(OnBus::KeyframeWanted)),
+                Output::Up => {
+                    video = Video::FromKeyframe;
+                    drop(bus.0.send(OnBus::KeyframeWanted));
+                }
                 Output::Down => return,
                 Output::Heard(_) | Output::KeyframeWanted | Output::Nacked(_) => {}
             }
@@ -175,8 +186,14 @@ async fn session(
             Ok((bytes, from)) = socket.recv_from(&mut buffer) => {
                 connection.handle_datagram(from, buffer[..bytes].into(), Instant::now());
             }
-            Ok(on_bus) = from_bus.recv() => relay(&mut connection, &direction, on_bus),
-            _ = beat.tick() => connection.beat(Instant::now()),
+            Ok(on_bus) = from_bus.recv() => relay(&mut connection, &direction, &mut video, &node, on_bus),
+            _ = beat.tick() => {
+                connection.beat(Instant::now());
+                // The publisher's session may have come up after the player's.
+                if video == Video::FromKeyframe && matches!(direction, Direction::Publish(_)) {
+                    drop(bus.0.send(OnBus::KeyframeWanted));
+                }
+            }
             () = tokio::time::sleep_until(due.into()) => connection.handle_timeout(Instant::now()),
         }
     }
@@ -189,17 +206,37 @@ async fn unless(silent: &AtomicBool) {
 }
 
 /// Players get what publishers send; publishers hear that players came.
-fn relay(connection: &mut Connection, direction: &Direction, on_bus: OnBus) {
+fn relay(
+    connection: &mut Connection,
+    direction: &Direction,
+    video: &mut Video,
+    node: &v1::NodeRef,
+    on_bus: OnBus,
+) {
     match (direction, on_bus) {
         (Direction::Publish(tracks), OnBus::Media(packet)) => {
-            let track = tracks.iter().find(|track| track.codec == packet.codec);
-            if let Some(track) = track {
-                connection.send(RtpPacket { ssrc: track.ssrc, ..packet }, Instant::now());
+            let Some(track) = tracks.iter().find(|track| track.codec == packet.codec) else { return };
+            if track.codec.kind() == Kind::Video {
+                match video {
+                    Video::FromKeyframe if starts_keyframe(packet.codec, &packet.payload) => {
+                        *video = Video::Flowing;
+                    }
+                    Video::NotYet | Video::FromKeyframe => return,
+                    Video::Flowing => {}
+                }
             }
+            let payload = signed(&packet.payload, &node.id);
+            connection.send(RtpPacket { ssrc: track.ssrc, payload, ..packet }, Instant::now());
         }
         (Direction::Play { .. }, OnBus::KeyframeWanted) => connection.request_keyframe(Instant::now()),
         (Direction::Publish(_), OnBus::KeyframeWanted) | (Direction::Play { .. }, OnBus::Media(_)) => {}
     }
+}
+
+/// The last byte says who passed it on.
+fn signed(payload: &[u8], node: &str) -> Bytes {
+    let (_, rest) = payload.split_last().expect("media is not empty");
+    [rest, &node.as_bytes()[..1]].concat().into()
 }
 
 async fn events(State(state): State<NodeState>, upgrade: WebSocketUpgrade) -> impl IntoResponse {
@@ -220,7 +257,12 @@ async fn serve_events(mut socket: WebSocket, state: NodeState) {
                 claim: None,
             }),
             Some(client_event::Event::Ping(ping)) => node_event::Event::Pong(v1::EventPong { id: ping.id }),
-            Some(client_event::Event::Activate(_)) | None => continue,
+            Some(client_event::Event::Activate(activate)) => node_event::Event::State(SessionState {
+                session: activate.session,
+                phase: SessionPhase::Flowing.into(),
+                claim: activate.claim,
+            }),
+            None => continue,
         };
         let _ = socket.send(message(answer)).await;
     }
