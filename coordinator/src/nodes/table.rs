@@ -207,17 +207,14 @@ impl Table {
         self.losses.retain(|(_, lost)| lost != id);
     }
 
-    /// Looks at the clock. To be called at least every beat.
+    /// Looks at the clock. To be called at least every beat: nobody is missed in what is beyond.
     pub fn tick(&mut self, now: Instant) {
         let suspect_after = BEAT_EVERY * MISSED_BEATS;
-        let stalled =
-            self.looked.is_some_and(|looked| now.saturating_duration_since(looked) >= suspect_after);
-        self.looked = Some(now);
-        if stalled {
-            // We did not read meanwhile: their beats may be waiting.
-            for held in self.nodes.values_mut() {
-                held.heard = now;
-            }
+        let looked = self.looked.replace(now).unwrap_or(now);
+        let stood_still = now.saturating_duration_since(looked).saturating_sub(BEAT_EVERY);
+        // We did not read meanwhile: their beats may be waiting. Who rests is heard in the future, and stays so.
+        for held in self.nodes.values_mut().filter(|held| held.heard < now) {
+            held.heard = now.min(held.heard + stood_still);
         }
         let silent = |held: &Held| now.saturating_duration_since(held.heard);
         let late: Vec<_> = self

@@ -187,6 +187,22 @@ fn a_coordinator_that_stood_still_suspects_nobody_for_it() {
 }
 
 #[test]
+fn a_stop_of_any_length_is_held_against_no_relay_that_beats_and_a_dead_one_is_missed_all_the_same() {
+    // GO-2
+    for stop_ms in (0..=3000).step_by(50) {
+        let mut scene = Scene::of(1);
+        assert!(scene.pass(Duration::from_secs(1), [0]).is_empty());
+        // Its next beat is due just now.
+        scene.now += BEAT_EVERY;
+        scene.table.tick(scene.now);
+        scene.now += Duration::from_millis(stop_ms);
+        scene.table.tick(scene.now);
+        assert!(scene.settle().is_empty(), "{stop_ms} ms");
+        assert_eq!(scene.pass(Duration::from_millis(600), []), ["n0 Suspect"], "{stop_ms} ms");
+    }
+}
+
+#[test]
 fn load_is_written_in_coarse_steps_and_seldom() {
     let mut scene = Scene::of(1);
     let mut writes = 0;
