@@ -1,8 +1,10 @@
 //! One or three etcd processes of a test's own, on loopback.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     net::TcpListener,
+    ops::Range,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -37,9 +39,19 @@ pub struct Cluster {
     folder: TempDir,
 }
 
+/// Below those that the system gives to whoever asks for any: nobody takes one of these by chance before a member has
+/// it, or while that member is down.
+const PORTS: Range<u16> = 20_000..32_000;
+
 fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    let mut ports = BTreeSet::new();
+    while ports.len() < count {
+        let port = rand::random_range(PORTS);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.insert(port);
+        }
+    }
+    ports.into_iter().collect()
 }
 
 impl Cluster {

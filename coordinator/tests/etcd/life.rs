@@ -68,6 +68,8 @@ async fn a_store_that_was_restored_from_a_copy_is_another_store() {
     cluster.members[0].kill();
     cluster.restore_data(0, &copy);
     cluster.members[0].start();
+    // Whoever listens meanwhile gives up after 4 s.
+    cluster.members[0].client().await;
     let told = soon("the end", watch.next()).await;
     assert_eq!(told, Some(Err(WatchError::Compacted { wanted: last + 1 })));
     let anew = store.id().await.unwrap();
