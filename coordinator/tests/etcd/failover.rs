@@ -1,21 +1,31 @@
 //! Members die, freeze and come back while somebody writes and somebody watches.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use etcd_client::{Client, ConnectOptions};
 use futures_util::StreamExt as _;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use waystation_coordinator::store::{
     Change, Compare, EtcdStore, Outcome, Store, StoreError, Transaction, WatchError, Write,
 };
 
-use crate::cluster::{Cluster, PREFIX, soon};
+use crate::{
+    cluster::{Cluster, Member, PREFIX, soon},
+    stopwatch::Stopwatch,
+};
 
 /// Calls answer again within this: attempts of a second each, while an election takes one to two. Left to themselves, etcd's
 /// client and its balancer hang for seven seconds and more.
 const AGAIN_WITHIN: Duration = Duration::from_secs(5);
+/// What an election takes beyond this is etcd's doing: nobody can write meanwhile.
+const ELECTION: Duration = Duration::from_secs(2);
 
 fn counter() -> String {
     format!("{PREFIX}counter")
@@ -26,16 +36,72 @@ fn counter() -> String {
 struct Written {
     /// Revision of each write that was said to be done.
     done: Vec<u64>,
-    /// Longest time between two of them.
-    gap: Duration,
+    /// When it was done.
+    done_at: Vec<Duration>,
+    /// Writes of which nobody could tell whether they were done.
+    unclear: usize,
     /// The number that stands there in the end.
     last: u64,
 }
 
+/// Whether the writer knows what became of its last write.
+#[derive(Clone, Copy)]
+enum Last {
+    Told,
+    /// It may be done later, even after it was looked for.
+    Unclear,
+}
+
+/// When etcd itself answers: its members are asked directly, over and over, for what needs a leader.
+struct Answers {
+    at: Arc<Mutex<Vec<Duration>>>,
+    asking: JoinSet<()>,
+}
+
+impl Answers {
+    fn of(cluster: &Cluster, clock: &Arc<Stopwatch>) -> Self {
+        let at: Arc<Mutex<Vec<Duration>>> = Arc::default();
+        let ask = |member: &Member| {
+            let (url, clock, at) = (member.url.clone(), Arc::clone(clock), Arc::clone(&at));
+            async move {
+                let mut etcd = member_client(&url).await;
+                loop {
+                    if etcd.get("any", None).await.is_ok() {
+                        at.lock().unwrap().push(clock.elapsed());
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        let asking = cluster.members.iter().map(ask).collect();
+        Self { at, asking }
+    }
+
+    /// For how long nobody could write between these two.
+    fn outage(mut self, from: Duration, to: Duration) -> Duration {
+        self.asking.abort_all();
+        let at = self.at.lock().unwrap();
+        let within = at.iter().copied().filter(|at| (from..to).contains(at));
+        let mut last = from;
+        let silent = within.map(|at| at - std::mem::replace(&mut last, at));
+        silent.max().unwrap_or_default()
+    }
+}
+
+async fn member_client(url: &str) -> Client {
+    let options = ConnectOptions::new().with_timeout(Duration::from_millis(300));
+    Client::connect([url], Some(options)).await.unwrap()
+}
+
 /// Counts up, each number once, until told to stop; tells how far it is.
-async fn count(store: EtcdStore, mut stop: watch::Receiver<bool>, progress: watch::Sender<u64>) -> Written {
+async fn count(
+    store: EtcdStore,
+    clock: Arc<Stopwatch>,
+    mut stop: watch::Receiver<bool>,
+    progress: watch::Sender<u64>,
+) -> Written {
     let mut written = Written::default();
-    let mut done_at = Instant::now();
+    let mut before = Last::Told;
     while !*stop.borrow_and_update() {
         let Ok(found) = store.get(&counter()).await else { continue };
         let (seen, number) = match &found.entry {
@@ -47,16 +113,22 @@ async fn count(store: EtcdStore, mut stop: watch::Receiver<bool>, progress: watc
             compares: vec![Compare::unchanged(counter(), seen)],
             writes: vec![Write::put(counter(), number.to_string().into_bytes())],
         };
-        match store.commit(transaction).await {
+        before = match store.commit(transaction).await {
             Ok(Outcome::Done(revision)) => {
                 written.done.push(revision);
-                written.gap = written.gap.max(done_at.elapsed());
-                done_at = Instant::now();
+                written.done_at.push(clock.elapsed());
                 progress.send_modify(|done| *done += 1);
+                Last::Told
             }
-            // Only this task writes: a conflict would be a write of its own that it was not told of.
-            Ok(Outcome::Conflict) => panic!("a write was done and not told: {number}"),
-            Err(StoreError::Unavailable(_)) => {}
+            // Only this task writes: a conflict is a write of its own that it was not told of.
+            Ok(Outcome::Conflict) => match before {
+                Last::Unclear => Last::Told,
+                Last::Told => panic!("a write was done and not told: {number}"),
+            },
+            Err(StoreError::Unavailable(_)) => {
+                written.unclear += 1;
+                Last::Unclear
+            }
             Err(error @ (StoreError::LeaseGone(_) | StoreError::BadTransaction(_))) => panic!("{error}"),
         }
     }
@@ -103,7 +175,9 @@ async fn through(fail: impl FnOnce(&mut Cluster, usize), mend: impl FnOnce(&mut 
     let from = store.get(&counter()).await.unwrap().revision + 1;
     let (stop, stopped) = watch::channel(false);
     let (progress, mut done) = watch::channel(0);
-    let writer = tokio::spawn(count(store.clone(), stopped, progress));
+    let clock = Arc::new(Stopwatch::start());
+    let answers = Answers::of(&cluster, &clock);
+    let writer = tokio::spawn(count(store.clone(), clock, stopped, progress));
     let watcher = {
         // Its own connections: it may well be at the leader.
         let store = cluster.store_at(leader);
@@ -127,14 +201,17 @@ async fn through(fail: impl FnOnce(&mut Cluster, usize), mend: impl FnOnce(&mut 
     soon("and on", done.wait_for(|&done| done >= before + 30)).await.unwrap();
     stop.send_replace(true);
     let written = soon("the writer", writer).await.unwrap();
-    assert!(written.gap < AGAIN_WITHIN, "no answer for {:?}", written.gap);
+    let gaps = written.done_at.iter().zip(&written.done_at[1..]);
+    let (&last, &again) = gaps.max_by_key(|(last, again)| **again - **last).unwrap();
+    let (gap, outage) = (again - last, answers.outage(last, again));
+    assert!(gap < AGAIN_WITHIN + outage.saturating_sub(ELECTION), "{gap:?}, {outage:?} of it etcd's");
     let seen = soon("the watch", follow(&cluster.store(), from, written.last)).await;
     let numbers: Vec<_> = seen.iter().map(|&(number, _)| number).collect();
     assert_eq!(numbers, (1..=written.last).collect::<Vec<_>>(), "each number once");
     let revisions: Vec<_> = seen.iter().map(|&(_, revision)| revision).collect();
     assert!(written.done.iter().all(|done| revisions.contains(done)), "what was done is there");
     let unclear = seen.len() - written.done.len();
-    assert!(unclear <= 2, "{unclear} writes were done without being told");
+    assert!(unclear <= written.unclear.min(2), "{unclear} writes were done without being told");
     // The watch that was open all the time saw the same.
     let mut through = vec![revisions[0]];
     while through.last() != revisions.last() {

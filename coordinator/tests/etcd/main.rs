@@ -7,4 +7,6 @@ mod failover;
 mod life;
 mod load;
 mod security;
+#[path = "../calls/stopwatch.rs"]
+mod stopwatch;
 mod store;
