@@ -6,6 +6,7 @@
 mod nodes;
 mod rooms;
 mod several;
+mod stopwatch;
 mod store;
 mod streams;
 mod support;

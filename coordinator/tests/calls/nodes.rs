@@ -6,9 +6,13 @@ use waystation_proto::v1::{
     self, connect_event::Event, coordinator_message::Message, relay_message::Message as Said,
 };
 
-use crate::support::{Client, Relay, Server, config, hello, login, next, soon};
+use crate::{
+    streams::streams,
+    support::{Client, Relay, Server, config, hello, login, next, soon},
+};
 
-const GATHER: Duration = Duration::from_millis(800);
+/// Longer than the machine takes for an attachment and a resume, so that these are seen not to wait for it.
+const GATHER: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn a_relay_is_welcomed_with_all_it_needs_and_clients_and_relays_hear_of_it() {
@@ -62,21 +66,16 @@ async fn a_dead_relay_is_suspected_at_once_a_frozen_one_soon_and_both_are_forgot
         let node = relay.node.clone();
         let left = relays.len();
         how(relay);
-        let told = Instant::now();
         next(ann.events(), "the suspicion", |event| match event {
             Event::Suspect(suspect) => (suspect.node.as_ref() == Some(&node)).then_some(()),
-            Event::Nodes(list) => list
-                .nodes
-                .iter()
-                .any(|listed| {
-                    listed.r#ref.as_ref() == Some(&node)
-                        && listed.health == i32::from(v1::NodeHealth::Suspect)
-                })
-                .then_some(()),
+            Event::Nodes(list) => {
+                let listed = list.nodes.iter().find(|listed| listed.r#ref.as_ref() == Some(&node));
+                let listed = listed.expect("it is suspected before it is forgotten");
+                (listed.health() == v1::NodeHealth::Suspect).then_some(())
+            }
             _ => None,
         })
         .await;
-        assert!(told.elapsed() < Duration::from_millis(1900), "before it was forgotten");
         ann.listed(|nodes| nodes.len() == left).await;
     }
 }
@@ -87,8 +86,9 @@ async fn a_restarted_relay_takes_its_older_lifes_place() {
     let old = Relay::attach(&server, 1).await;
     let new = Relay::attach_with(&server, hello(1, 2)).await;
     let mut ann = Client::login(&server, "ann").await;
-    let nodes = ann.listed(|nodes| !nodes.is_empty()).await;
-    assert_eq!((nodes.len(), nodes[0].r#ref.as_ref()), (1, Some(&new.node)));
+    // Its older life may be listed until the newer is written.
+    let newer = |nodes: &[v1::Node]| nodes.iter().any(|node| node.r#ref.as_ref() == Some(&new.node));
+    assert_eq!(ann.listed(newer).await.len(), 1);
     assert!(Relay::try_attach(&server, hello(1, 1), "the secret of the cluster").await.is_err());
     drop(old);
 }
@@ -130,12 +130,15 @@ async fn a_coordinator_that_forgot_everything_gathers_what_relays_and_clients_ho
     let store = ann.up.revision.clone().unwrap().store_id;
     let origin = Relay::origin(&ann, "cam", claim);
     let mut config = config();
-    (config.listen, config.timings.gather) = (first.stop().await, GATHER);
+    config.timings.gather = GATHER;
+    first.stop().await;
     let begun = Instant::now();
     let second = Server::with(config).await;
 
     let again = v1::AttachHello { origins: vec![origin], keys, ..hello(1, 1) };
     let relay = Relay::attach_with(&second, again).await;
+    // A relay's word for a publisher whose client is not back yet.
+    soon("the stream", async { while streams(&second).await.is_empty() {} }).await;
     let claims = vec![v1::HeldClaim {
         stream: "standby".into(),
         claim: standby.claim,
@@ -147,7 +150,6 @@ async fn a_coordinator_that_forgot_everything_gathers_what_relays_and_clients_ho
     assert!(begun.elapsed() < GATHER, "a resume does not wait");
     assert_eq!(bob.up.session_id, session);
     assert_ne!(bob.up.revision.clone().unwrap().store_id, store);
-    // A relay's word for a publisher whose client is not back yet.
     assert_eq!(bob.up.streams.iter().map(|stream| stream.stream.as_str()).collect::<Vec<_>>(), ["cam"]);
 
     let kept = bob.plan_publish("standby").await.unwrap().claim.unwrap();

@@ -12,14 +12,20 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 use waystation_coordinator::store::{
-    Answer, Changes, Found, LeaseId, Listing, MemoryStore, Outcome, Store, StoreId, Transaction, Write,
+    Answer, Changes, Entry, Found, LeaseId, Listing, MemoryStore, Outcome, Store, StoreId, Transaction, Write,
 };
-use waystation_proto::v1;
+use waystation_proto::v1::{self, connect_event::Event};
 
-use crate::support::{Client, ROOM, Relay, Server, config, connect, down, login, soon};
+use crate::{
+    stopwatch::Stopwatch,
+    support::{Client, ROOM, Relay, Server, config, connect, down, login, next, soon},
+};
 
 /// Short enough for a test, long enough for a busy machine to beat in.
 const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Between two looks at the store.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A store that counts what is written by calls of this test's coordinators.
 #[derive(Clone)]
@@ -41,6 +47,17 @@ impl Counting {
 
     fn count(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
+    }
+
+    /// So many coordinators show themselves.
+    async fn shows(&self, coordinators: usize) {
+        let living = format!("{}/coordinator/", config().store_prefix);
+        soon("the keys of coordinators", async {
+            while self.keys(&living).await.len() < coordinators {
+                sleep(POLL).await;
+            }
+        })
+        .await;
     }
 
     /// Everything goes, in one revision, as when somebody empties etcd.
@@ -202,11 +219,11 @@ async fn an_emptied_store_is_written_back_and_nobody_hears_of_it() {
     let held = bob.plan_publish("cam").await.unwrap().claim.unwrap();
     relay.origin_up(&bob, "cam", held).await;
     assert_eq!((ann.told().await, bob.told().await), ("+cam of bob".into(), "+cam of bob".into()));
-    let keys = |listing: Listing| listing.entries.into_iter().map(|entry| entry.key).collect::<BTreeSet<_>>();
-    let before = keys(store.store.list("").await.unwrap());
+    store.shows(2).await;
+    let before = store.keys("").await;
     store.empty().await;
     soon("everything to be back", async {
-        while keys(store.store.list("").await.unwrap()) != before {
+        while store.keys("").await != before {
             sleep(Duration::from_millis(20)).await;
         }
     })
@@ -249,22 +266,26 @@ async fn many_who_fall_silent_at_once_go_in_time_though_the_store_is_slow() {
     let server = over(&store, HEARD_WITHIN * 2).await;
     let rooms = |n| (0..5).map(move |room| v1::RoomLogin { room: format!("room-{room}"), ..login(n, n) });
     let clients: Vec<_> = (0..16).map(|n| format!("user-{n}")).collect();
-    let events = clients.iter().map(|client| connect(&server, client, 1, rooms(client).collect()));
-    let events = futures_util::future::join_all(events).await;
-    let users = format!("{}/user/", config().store_prefix);
-    soon("80 logins", async {
-        while store.keys(&users).await.len() < 80 {
-            sleep(Duration::from_millis(20)).await;
+    let logins = clients.iter().map(|client| async {
+        let mut events = connect(&server, client, 1, rooms(client).collect()).await.unwrap();
+        for _ in 0..5 {
+            let up = |event| matches!(event, Event::RoomUp(_)).then_some(());
+            next(&mut events, "a login", up).await;
         }
-    })
-    .await;
-    drop(events);
+        events
+    });
+    drop(futures_util::future::join_all(logins).await);
+    let users = format!("{}/user/", config().store_prefix);
+    let clock = Stopwatch::start();
     soon("all of them to go", async {
         while !store.keys(&users).await.is_empty() {
-            sleep(Duration::from_millis(20)).await;
+            sleep(POLL).await;
         }
     })
     .await;
+    // One after the other, they would take over eight seconds more than the time-out of three.
+    let took = clock.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[tokio::test]
@@ -277,19 +298,18 @@ async fn coordinators_show_themselves_again_at_once_when_their_keys_are_gone() {
         Server::over(config.clone(), Arc::new(store.clone())).await,
         Server::over(config.clone(), Arc::new(store.clone())).await,
     ];
-    let living = format!("{}/coordinator/", config.store_prefix);
-    let both = async |what: &str| {
-        timeout(Duration::from_millis(1500), async {
-            while store.keys(&living).await.len() < servers.len() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("no key in time {what}"));
-    };
-    both("at the start").await;
+    store.shows(servers.len()).await;
     store.empty().await;
-    both("after a loss").await;
+    let clock = Stopwatch::start();
+    store.shows(servers.len()).await;
+    // After two seconds others take what is theirs.
+    let took = clock.elapsed();
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+/// The coordinator that wrote a node's entry.
+fn owner(node: &Entry) -> serde_json::Value {
+    serde_json::from_slice::<serde_json::Value>(&node.value).unwrap()["owner"].clone()
 }
 
 #[tokio::test]
@@ -303,9 +323,10 @@ async fn a_coordinator_that_stops_says_nothing_of_the_relays_that_it_sends_away(
     let node = format!("{}/node/relay-1", config().store_prefix);
     let before = store.store.get(&node).await.unwrap().entry.unwrap();
     one.stop().await;
-    // As long as whatever it still said would take.
+    // As long as whatever it still said would take. After two seconds the other takes the relay over.
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(store.store.get(&node).await.unwrap().entry, Some(before));
+    let after = store.store.get(&node).await.unwrap().entry.expect("the relay is not forgotten yet");
+    assert!(after == before || owner(&after) != owner(&before), "{after:?}");
 }
 
 #[tokio::test]

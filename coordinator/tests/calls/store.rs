@@ -101,6 +101,9 @@ async fn coordinators_on_one_store_work_like_one() {
     let mut ann = Client::login(&one, "ann").await;
     let mut bob = Client::login(&two, "bob").await;
     assert_eq!(ann.told().await, "+bob");
+    for client in [&mut ann, &mut bob] {
+        client.listed(|nodes| nodes.len() == 1).await;
+    }
     let plan = bob.plan_publish("cam").await.unwrap();
     assert_eq!(plan.nodes.len(), 1);
     assert_eq!(code(ann.plan_publish("cam").await), 1_003_028);

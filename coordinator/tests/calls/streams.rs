@@ -11,9 +11,10 @@ use waystation_proto::{
     },
 };
 
-use crate::support::{Client, ROOM, Relay, Server, code, config, login, node_token, token, token_with};
+use crate::support::{Client, ROOM, Relay, Server, code, config, login, node_token, soon, token, token_with};
 
-async fn streams(server: &Server) -> Vec<v1::Stream> {
+/// All streams, as an operator sees them.
+pub async fn streams(server: &Server) -> Vec<v1::Stream> {
     let mut client = ClusterServiceClient::new(server.channel().await);
     let mut request = Request::new(v1::ListStreamsRequest::default());
     request.metadata_mut().insert("authorization", format!("Bearer {}", token("op")).parse().unwrap());
@@ -48,6 +49,7 @@ async fn a_plan_names_every_node_those_that_failed_last_and_the_session_keeps_it
         relays.push(Relay::attach(&server, n).await);
     }
     let mut ann = Client::login(&server, "ann").await;
+    ann.listed(|nodes| nodes.len() == 3).await;
     let plan = ann.plan_publish("cam").await.unwrap();
     let ids =
         |nodes: &[v1::Node]| nodes.iter().map(|node| node.r#ref.clone().unwrap().id).collect::<Vec<_>>();
@@ -77,6 +79,7 @@ async fn a_player_is_sent_to_an_edge_before_the_origin() {
         relays.push(Relay::attach(&server, n).await);
     }
     let mut ann = Client::login(&server, "ann").await;
+    ann.listed(|nodes| nodes.len() == 3).await;
     let plan = ann.plan_publish("cam").await.unwrap();
     let origin = plan.nodes[0].r#ref.clone().unwrap();
     let relay = relays.iter().find(|relay| relay.node == origin).unwrap();
@@ -182,13 +185,12 @@ async fn a_publisher_that_moves_changes_the_origin_and_nothing_in_the_room() {
     let moved = v1::Claim { r#move: 1, ..claim };
     two.origin_up(&ann, "cam", moved).await;
     one.origin_down("cam", claim).await;
-    for _ in 0..100 {
-        if streams(&server).await[0].origin.as_ref() == Some(&two.node) {
-            break;
+    soon("the new origin", async {
+        while streams(&server).await[0].origin.as_ref() != Some(&two.node) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(streams(&server).await[0].origin.as_ref(), Some(&two.node));
+    })
+    .await;
     two.origin_down("cam", moved).await;
     ann.told_only_of(&server, "bob").await;
     assert_eq!(streams(&server).await.len(), 1);
