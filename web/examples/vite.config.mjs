@@ -5,9 +5,9 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const { WAYSTATION = "waystation", TOKEN_TTL = "1h" } = process.env;
 
 function token(request, response) {
+  const { WAYSTATION = "waystation", TOKEN_TTL = "1h" } = process.env;
   const { searchParams } = new URL(request.url, "http://localhost");
   const who = ["--room", searchParams.get("room") ?? "", "--user", searchParams.get("user") ?? ""];
   execFile(WAYSTATION, ["token", ...who, "--publish", "--play", "--ttl", TOKEN_TTL], (error, stdout, stderr) => {
