@@ -76,7 +76,7 @@ beforeAll(async () => {
   early = await held(world.client);
   for (let round = PERIOD; round < RECONNECTS + PERIOD; round += 1) cycle(world, round);
   late = await held(world.client);
-}, 60_000);
+});
 
 test("after an hour and more than a thousand reconnects the machine holds no more than at the start", () => {
   expect(Object.keys(early).length, "the walk over the machine finds its fields").toBeGreaterThan(10);
