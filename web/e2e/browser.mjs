@@ -13,11 +13,14 @@
 // {"do":"await","session","state":2,"node","not_node","gaps":1,"within_ms":20000}   every condition given must hold
 // {"do":"state"}                   sessions, rooms and nodes with their data attributes, and the time line's sentences
 // {"do":"measure","session"}       starts to measure a player's picture and tone, afresh
-// {"do":"measured","session","frames":1}   figures, once that many numbered frames came: video_gap_ms, audio_gap_ms,
-//                                  shown_gap_ms (the longest that the page showed meanwhile), shown_gaps (all that it
-//                                  ever showed), numbers, backwards, unreadable ...
+// {"do":"measured","session","frames":1}   figures, once that many more numbered frames came, and sound: video_gap_ms,
+//                                  audio_gap_ms, shown_gap_ms (the longest that the page showed meanwhile), numbers,
+//                                  backwards, unreadable ...
 // {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
-// {"do":"kill"|"freeze"|"start","node"}    by the page's button
+// {"do":"nodes","healthy":3}       waits until so many nodes are healthy
+// {"do":"kill","of":["publish ROOM/STREAM"]}   the nodes of these sessions at once, by the page's buttons: killed (nodes),
+//                                  at (the node of each session when they died)
+// {"do":"freeze"|"start","node"}   by the page's button
 // {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
 // {"do":"switch","session","kind":"video"|"audio","to":"test"|"camera"|"screen"|"tone"|"microphone"}   a publisher's source
 // {"do":"reload"}                  the same visitor comes back
@@ -68,10 +71,10 @@ const card = (session) => `[data-session="${session}"]`;
 /** Chooses an option by its value, or the first whose value begins with it: devices have ids that nobody knows ahead. */
 async function choose(tab, selector, word) {
   const start = { camera: "device:", microphone: "device:", none: "" }[word] ?? word;
-  const values = await tab.$eval(selector, (element) => [...element.options].map((option) => option.value));
-  const value = values.find((each) => (start === "" ? each === "" : each.startsWith(start)));
-  if (value === undefined) throw new Error(`${selector} offers no ${word}, only ${values.join(", ")}`);
-  await tab.selectOption(selector, value);
+  // The page asks the browser for its devices while it is shown already.
+  const found = await tab.waitForFunction(([where, wanted]) => [...document.querySelector(where).options]
+    .find(({ value }) => (wanted === "" ? value === "" : value.startsWith(wanted))), [selector, start]);
+  await tab.selectOption(selector, await found.evaluate(({ value }) => value));
 }
 
 /** The data attributes of all elements that match. */
@@ -99,6 +102,8 @@ const COMMANDS = {
     problem.catch(() => undefined);
   },
   async play(tab, { room = "lobby", stream = "picture" }) {
+    // The page shows its own streams before the room has them: a coordinator knows of moves, and of an origin once there is one.
+    await tab.waitForSelector(`[data-stream="${room}/${stream}"][data-moves][data-origin]`);
     await tab.click(`[data-play="${room}/${stream}"]`);
     await tab.waitForSelector(card(`play ${room}/${stream}`));
   },
@@ -129,12 +134,31 @@ const COMMANDS = {
     await tab.evaluate((name) => window.measure.start(name), session);
   },
   async measured(tab, { session, frames = 1 }) {
-    await tab.waitForFunction(([name, least]) => window.measure.read(name).numbers >= least, [session, frames]);
-    const [data] = await dataOf(tab, card(session));
-    return { ...(await tab.evaluate((name) => window.measure.read(name), session)), shown_gaps: Number(data?.gaps ?? 0) };
+    const before = await tab.evaluate((name) => window.measure.read(name), session);
+    await tab.waitForFunction(([name, numbers, heard]) => {
+      const now = window.measure.read(name);
+      return now.numbers >= numbers && now.heard > heard;
+    }, [session, before.numbers + frames, before.heard]);
+    return tab.evaluate((name) => window.measure.read(name), session);
   },
   received: (tab) => tab.evaluate(() => window.measure.received()),
-  kill: (tab, { node }) => tab.click(`#nodes-list [data-node="${node}"] [data-action=kill]`),
+  async nodes(tab, { healthy }) {
+    const enough = (least) => document.querySelectorAll("#nodes-list > [data-state=healthy]").length >= least;
+    await tab.waitForFunction(enough, healthy);
+  },
+  async kill(tab, { of }) {
+    // In one go, so that the sessions are still at these nodes, and so that no node's death is over before the next one's.
+    const done = await tab.waitForFunction((sessions) => {
+      const cards = [...document.querySelectorAll("article[data-session]")].map(({ dataset }) => dataset);
+      const at = Object.fromEntries(cards.filter(({ state }) => state === "2").map(({ session, node }) => [session, node]));
+      const killed = [...new Set(sessions.map((session) => at[session]))];
+      const buttons = killed.map((node) => document.querySelector(`#nodes-list [data-node="${node}"] [data-action=kill]`));
+      if (buttons.some((button) => button === null || button.hidden)) return null;
+      for (const button of buttons) button.click();
+      return { killed, at };
+    }, of);
+    return done.jsonValue();
+  },
   freeze: (tab, { node }) => tab.click(`#nodes-list [data-node="${node}"] [data-action=freeze]`),
   async start(tab, { node }) {
     await tab.click(`#nodes-list [data-node="${node}"] [data-action=start]`);

@@ -11,15 +11,22 @@ export async function prepare(tab) {
   await tab.addInitScript(`(${install})(${JSON.stringify(reader)}, ${JSON.stringify(worklet)})`);
 }
 
-/** Runs on the audio thread: tells how long it heard nothing, each time that it hears something again. */
+/**
+ * Runs on the audio thread: tells how long it heard nothing, each time that it hears something again, and ten times a
+ * second that it still hears something.
+ */
 const worklet = `registerProcessor("listener", class extends AudioWorkletProcessor {
   heard = null;
+  told = -1;
   process([input]) {
     const loud = (input[0] ?? []).some((sample) => Math.abs(sample) > 0.003);
-    if (loud && (this.heard === null || currentTime - this.heard > 0.02)) {
-      this.port.postMessage(this.heard === null ? 0 : (currentTime - this.heard) * 1000);
+    if (!loud) return true;
+    const silence = currentTime - (this.heard ?? currentTime);
+    if (silence > 0.02 || currentTime - this.told > 0.1) {
+      this.port.postMessage(silence * 1000);
+      this.told = currentTime;
     }
-    if (loud) this.heard = currentTime;
+    this.heard = currentTime;
     return true;
   }
 })`;
@@ -73,7 +80,7 @@ function install(reader, workletSource) {
     const listener = new AudioWorkletNode(context, "listener");
     listener.connect(context.destination);
     listener.port.onmessage = ({ data }) => {
-      result.audio_heard = true;
+      result.heard += 1;
       result.audio_gap_ms = Math.max(result.audio_gap_ms, data);
     };
     let track = null;
@@ -100,7 +107,7 @@ function install(reader, workletSource) {
       if (before !== undefined) before.ended = true;
       const result = {
         ended: false, frames: 0, numbers: 0, unreadable: 0, backwards: 0, last_number: null,
-        video_gap_ms: 0, video_gap_numbers: null, audio_heard: false, audio_gap_ms: 0, shown_gap_ms: 0,
+        video_gap_ms: 0, video_gap_numbers: null, heard: 0, audio_gap_ms: 0, shown_gap_ms: 0,
       };
       // What the page says of it: the longest gap that it has shown meanwhile.
       new MutationObserver((_, observer) => {

@@ -12,7 +12,7 @@
  *   `data-last-gap-ms` and `data-gaps` once there was one. In it: one `video`; `[data-part=trace] li` with `data-node`,
  *   `data-outcome`, `data-took-ms`; `[data-part=problem]` (final failures); `[data-action=stop|kill|retry|dismiss|sound|mute-video|mute-audio]`.
  * - `[data-session="room ROOM"]` with `data-state`, `data-state-name`, `data-code`, `data-room-session`; in it
- *   `[data-action=login|logout]` and `[data-stream="ROOM/STREAM"]` with `data-origin`.
+ *   `[data-action=login|logout]` and `[data-stream="ROOM/STREAM"]` with `data-origin`, and `data-moves` once a coordinator tells of it.
  * - `#nodes-list [data-node=N]` with `data-state` (`healthy`, `suspect`, `dead`, `frozen`, `starting`, `unknown`); in it
  *   `[data-action=kill|freeze|start]`.
  * - `#timeline-list li`, newest first, with `data-tone`.

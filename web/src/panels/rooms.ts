@@ -23,6 +23,7 @@ class StreamPart {
 
   show(row: StreamRow): void {
     mark(this.element, "origin", row.origin);
+    mark(this.element, "moves", row.moves === null ? null : String(row.moves));
     const parts = [
       row.user === "" ? "" : `by ${row.user}`,
       row.origin === null ? "" : `at ${row.origin}`,
