@@ -4,7 +4,7 @@
 // Usage: node firefox.mjs PAGE TOKEN ROOM PUBLISHED PLAYED
 // Each line on standard output is a JSON object:
 //   publisher, player   the data attributes of the two sessions' cards: state, node, gaps, lastGapMs ...
-//   shown               what the player's video element presented so far: frames, and the longest time between two
+//   shown               what the player's video element presented so far: frames, and gaps: ms without one before frame
 //   received            totals of getStats: frames decoded, packets and samples of audio ... of all peer connections
 // It ends on SIGTERM or SIGINT, and Firefox with it.
 import puppeteer from "puppeteer-core";
@@ -17,23 +17,39 @@ const LIMIT_MS = 20_000;
 /** Time between two lines. */
 const PERIOD_MS = 250;
 
-/** Chooses a form's first option whose value begins so: devices have ids that nobody knows ahead. */
+/** Most clicks that miss. */
+const MOST_CLICKS = 10;
+/** Gaps between two frames that are worth a word. */
+const GAP_MS = 300;
+
+/** Chooses a form's first option whose value begins so, once there is one: devices have ids that nobody knows ahead. */
 async function choose(page, selector, prefix) {
-  const value = await page.$eval(selector, (element, start) =>
-    [...element.options].map((option) => option.value).find((each) => each.startsWith(start)), prefix);
-  if (value === undefined) throw new Error(`${selector} offers no ${prefix}`);
-  await page.select(selector, value);
+  const find = (where, start) => [...document.querySelector(where).options].find(({ value }) => value.startsWith(start))?.value;
+  const value = await page.waitForFunction(find, {}, selector, prefix);
+  await page.select(selector, await value.jsonValue());
 }
 
 /** Types into a field what shall stand there alone. */
 async function fill(page, selector, text) {
-  await page.click(selector, { count: 3 });
-  await page.type(selector, text);
+  const field = await page.waitForSelector(selector);
+  await field.evaluate((element) => { element.focus(); element.select(); });
+  await page.keyboard.type(text);
+}
+
+/** Clicks an element until it has been hit: it may move while the pointer is on its way. */
+async function click(page, selector) {
+  const element = await page.waitForSelector(selector);
+  await element.evaluate((target) => target.addEventListener("click", () => { target.dataset.hit = "true"; }, { once: true }));
+  for (let tries = 0; tries < MOST_CLICKS; tries += 1) {
+    await element.click();
+    if (await element.evaluate(({ dataset }) => dataset.hit === "true")) return;
+  }
+  throw new Error(`${selector} moves away from the pointer`);
 }
 
 async function login(page) {
   await page.goto(url);
-  await page.type("#access input", token);
+  await fill(page, "#access input", token);
   await page.keyboard.press("Enter");
   await page.waitForSelector('#status[data-watch="watching"]');
 }
@@ -44,23 +60,25 @@ async function publish(page) {
   await choose(page, "#publish-picture", "device:");
   await choose(page, "#publish-sound", "device:");
   await choose(page, "#publish-codec", "VP8");
-  await page.click("#publish-start");
+  await click(page, "#publish-start");
 }
 
 async function play(page) {
-  await (await page.waitForSelector(`[data-play="${room}/${played}"]`)).click();
+  // A coordinator knows of an origin once the room has the stream.
+  await page.waitForSelector(`[data-stream="${room}/${played}"][data-moves][data-origin]`);
+  await click(page, `[data-play="${room}/${played}"]`);
   const video = await page.waitForSelector(`[data-session="play ${room}/${played}"] video`);
-  await video.evaluate((element) => {
-    const shown = window.shown = { frames: 0, longest_gap_ms: 0 };
+  await video.evaluate((element, least) => {
+    const shown = window.shown = { frames: 0, gaps: [] };
     let last = null;
     const look = (at) => {
       element.requestVideoFrameCallback(look);
       shown.frames += 1;
-      shown.longest_gap_ms = Math.max(shown.longest_gap_ms, at - (last ?? at));
+      if (last !== null && at - last > least) shown.gaps.push({ ms: at - last, frame: shown.frames });
       last = at;
     };
     element.requestVideoFrameCallback(look);
-  });
+  }, GAP_MS);
 }
 
 /** Prints a line now and then, until the browser is told to end. */
