@@ -16,6 +16,8 @@ pub mod signal;
 
 mod config;
 mod server;
+#[cfg(test)]
+mod takes;
 
 pub use config::{Config, ConfigError, MIN_SECRET_BYTES};
 pub use plane::DtlsRole;

@@ -17,7 +17,10 @@ use super::{
     },
     LinkEvent, LinkHandle, Links,
 };
-use crate::control::{LinkUp, PeerMessage};
+use crate::{
+    control::{LinkUp, PeerMessage},
+    takes::play,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,51 +71,60 @@ impl Side {
 
 #[tokio::test]
 async fn a_dialled_link_comes_up_at_both_ends_carries_messages_and_goes_down_at_both() {
-    let authority = Authority::new();
-    let (mut a, mut b) = (side(&authority, "a").await, side(&authority, "b").await);
-    a.links.dial(b.node.clone(), b.url.clone());
-    let ((up_a, handle_a), (up_b, _handle_b)) = (a.up().await, b.up().await);
-    assert_eq!((&up_a.node, &up_b.node), (&b.node, &a.node));
-    assert!(up_a.dialled && !up_b.dialled);
-    assert_eq!(up_a.keys.local_key, up_b.keys.remote_key);
-    for id in 0..100 {
-        assert!(handle_a.send(PeerMessage::Unsubscribe { id }));
-    }
-    for id in 0..100 {
-        let LinkEvent::Message(link, message) = b.next().await else { panic!("not a message") };
-        assert_eq!((link, message), (up_b.link, PeerMessage::Unsubscribe { id }), "in order");
-    }
-    drop(handle_a);
-    assert!(matches!(a.next().await, LinkEvent::Down(link) if link == up_a.link));
-    assert!(matches!(b.next().await, LinkEvent::Down(link) if link == up_b.link));
+    play(async || {
+        let authority = Authority::new();
+        let (mut a, mut b) = (side(&authority, "a").await, side(&authority, "b").await);
+        a.links.dial(b.node.clone(), b.url.clone());
+        let ((up_a, handle_a), (up_b, _handle_b)) = (a.up().await, b.up().await);
+        assert_eq!((&up_a.node, &up_b.node), (&b.node, &a.node));
+        assert!(up_a.dialled && !up_b.dialled);
+        assert_eq!(up_a.keys.local_key, up_b.keys.remote_key);
+        for id in 0..100 {
+            assert!(handle_a.send(PeerMessage::Unsubscribe { id }));
+        }
+        for id in 0..100 {
+            let LinkEvent::Message(link, message) = b.next().await else { panic!("not a message") };
+            assert_eq!((link, message), (up_b.link, PeerMessage::Unsubscribe { id }), "in order");
+        }
+        drop(handle_a);
+        assert!(matches!(a.next().await, LinkEvent::Down(link) if link == up_a.link));
+        assert!(matches!(b.next().await, LinkEvent::Down(link) if link == up_b.link));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn beats_keep_a_quiet_link_up() {
-    let authority = Authority::new();
-    let (mut a, mut b) = (side(&authority, "a").await, side(&authority, "b").await);
-    a.links.dial(b.node.clone(), b.url.clone());
-    let ((_up_a, _handle_a), (_up_b, _handle_b)) = (a.up().await, b.up().await);
-    let quiet = timeout(super::DEAD_AFTER * 2, a.events.recv()).await;
-    assert!(quiet.is_err(), "nothing happens for longer than a dead link would last");
+    play(async || {
+        let authority = Authority::new();
+        let (mut a, mut b) = (side(&authority, "a").await, side(&authority, "b").await);
+        a.links.dial(b.node.clone(), b.url.clone());
+        let ((_up_a, _handle_a), (_up_b, _handle_b)) = (a.up().await, b.up().await);
+        let quiet = timeout(super::DEAD_AFTER * 2, a.events.recv()).await;
+        assert!(quiet.is_err(), "nothing happens for longer than a dead link would last");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_dial_to_nobody_to_a_stranger_or_to_another_node_fails() {
-    let authority = Authority::new();
-    let mut a = side(&authority, "a").await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
-    let b = side(&authority, "b").await;
-    a.links.dial(b.node.clone(), url);
-    assert_eq!(a.refused().await, b.node);
-    let stranger = side(&Authority::new(), "b").await;
-    a.links.dial(b.node.clone(), stranger.url.clone());
-    assert_eq!(a.refused().await, b.node);
-    let c = NodeRef { id: NodeId::new("c").unwrap(), incarnation: 5 };
-    a.links.dial(c.clone(), b.url.clone());
-    assert_eq!(a.refused().await, c, "who answers is not who was dialled");
-    a.links.dial(c.clone(), "no address".into());
-    assert_eq!(a.refused().await, c);
+    play(async || {
+        let authority = Authority::new();
+        let mut a = side(&authority, "a").await;
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let b = side(&authority, "b").await;
+        a.links.dial(b.node.clone(), url);
+        assert_eq!(a.refused().await, b.node);
+        let stranger = side(&Authority::new(), "b").await;
+        a.links.dial(b.node.clone(), stranger.url.clone());
+        assert_eq!(a.refused().await, b.node);
+        let c = NodeRef { id: NodeId::new("c").unwrap(), incarnation: 5 };
+        a.links.dial(c.clone(), b.url.clone());
+        assert_eq!(a.refused().await, c, "who answers is not who was dialled");
+        a.links.dial(c.clone(), "no address".into());
+        assert_eq!(a.refused().await, c);
+    })
+    .await;
 }
