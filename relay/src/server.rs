@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use axum::serve::ListenerExt as _;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -189,6 +190,8 @@ impl Relay {
         let mut tasks = JoinSet::new();
         tasks.spawn(agent.run());
         tasks.spawn(follow_trust(trust, keys_sender));
+        // What an event connection is told does not wait until the client acknowledges what it was told before.
+        let http = http.tap_io(|stream| drop(stream.set_nodelay(true)));
         tasks.spawn(async move {
             let stopped = async move { drop(http_stopped.await) };
             if let Err(error) = axum::serve(http, app).with_graceful_shutdown(stopped).await {

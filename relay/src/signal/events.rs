@@ -35,6 +35,8 @@ const MAX_WATCHES: usize = 64;
 const MAX_NAME_BYTES: usize = 128;
 /// How long one message may take to leave.
 const SEND_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to answer a close frame.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How often a WebSocket ping asks whether the client is there.
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// A connection from which nothing was heard for this long is dead.
@@ -102,6 +104,9 @@ pub async fn upgrade<D: Door>(
             let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
             // The client may be gone: then there is nobody to tell.
             let _ = timeout(SEND_TIME, socket.send(close)).await;
+            // What it said meanwhile is read, up to its answer (RFC 6455 §7.1.1): if anything were left unread, the system
+            // would reset the connection, and the reason might never arrive.
+            let _ = timeout(CLOSE_TIME, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
         }
         drop((counted, permit));
     }))

@@ -68,11 +68,12 @@ async fn event(client: &mut Client) -> Option<node_event::Event> {
     }
 }
 
-/// The close frame with which the node ends the connection.
+/// The close frame with which the node ends the connection. Whatever it has not acted on does not break it off.
 async fn closed(client: &mut Client) -> ClientClose {
     loop {
         let message = client.next().await.expect("a close frame comes first").unwrap();
         if let ClientMessage::Close(frame) = message {
+            assert!(client.next().await.is_none(), "the connection ends in an orderly way");
             return frame.unwrap();
         }
     }
@@ -115,6 +116,7 @@ async fn garbage_text_and_large_messages_close_the_connection_with_the_reason() 
     for garbage in [ClientMessage::Binary(vec![0xff, 0xff].into()), ClientMessage::Text("hello".into())] {
         let mut client = rig.connect().await;
         client.send(garbage).await.unwrap();
+        send(&mut client, watch_session("too late")).await;
         let frame = closed(&mut client).await;
         assert_eq!(u16::from(frame.code), close_code::INVALID);
         assert!(frame.reason.contains("ClientEvent"), "{}", frame.reason);
