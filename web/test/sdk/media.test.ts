@@ -36,19 +36,53 @@ test("a change of node is a gap however short, and the longer kind counts", () =
   expect(meter.media("video", B, 200)).toBeUndefined();
 });
 
-test("media of the next session that came before it was used ends no gap: nobody saw it", () => {
-  // GO-2
+/** A session of a player, which says and has received what is in `seen`. */
+function sessionAt(node: NodeRef, seen: { phase: string } & Partial<Record<Kind, number>>): Session {
+  const shown = { dial: { node: { node } }, tracks: () => [], lastMedia: (kind: Kind) => seen[kind] };
+  return Object.defineProperty(shown, "phase", { get: () => seen.phase }) as unknown as Session;
+}
+
+function inletOfNobody(): Inlet {
   vi.stubGlobal("MediaStream", FakeStream);
   const inlet = new Inlet({});
   vi.unstubAllGlobals();
-  const session = (node: NodeRef, last: Partial<Record<Kind, number>>) =>
-    ({ dial: { node: { node } }, tracks: () => [], phase: "flowing", claim: undefined, lastMedia: (kind: Kind) => last[kind] }) as unknown as Session;
-  const [first, next] = [{ video: 1_000 }, { video: 1_120 }];
-  inlet.use(session(A, first));
+  return inlet;
+}
+
+test.each([
+  ["whose publisher is on its way is no mute", 1_900, true],
+  ["for longer is one, and a muted stream has no gap", 2_100, false],
+])("a new session that is idle %s", (_, idleMs, told) => {
+  vi.useFakeTimers();
+  const inlet = inletOfNobody();
+  const look = (ms: number) => {
+    for (let past = 0; past < ms; past += 20) {
+      vi.advanceTimersByTime(20);
+      expect(inlet.look()).toBeUndefined();
+    }
+  };
+  const [first, next] = [{ phase: "flowing", video: 1_000 }, { phase: "idle" } as { phase: string; video?: number }];
+  inlet.use(sessionAt(A, first));
+  first.video = 1_033;
+  look(100);
+  inlet.use(sessionAt(B, next));
+  look(idleMs);
+  Object.assign(next, { phase: "flowing", video: 1_033 + idleMs });
+  vi.advanceTimersByTime(20);
+  const gap = inlet.look();
+  vi.useRealTimers();
+  expect(gap?.ms).toBe(told ? idleMs : undefined);
+});
+
+test("media of the next session that came before it was used ends no gap: nobody saw it", () => {
+  // GO-2
+  const inlet = inletOfNobody();
+  const [first, next] = [{ phase: "flowing", video: 1_000 }, { phase: "flowing", video: 1_120 }];
+  inlet.use(sessionAt(A, first));
   expect(inlet.look()).toBeUndefined();
   first.video = 1_033;
   expect(inlet.look()).toBeUndefined();
-  inlet.use(session(B, next));
+  inlet.use(sessionAt(B, next));
   expect(inlet.look(), "it came before").toBeUndefined();
   next.video = 1_190;
   expect(inlet.look()).toMatchObject({ ms: 157, before: A, after: B });

@@ -18,8 +18,11 @@ const KINDS: readonly Kind[] = ["video", "audio"];
 /** After so long without a look, what came in between may not have been seen. */
 const BLIND_MS: Duration = 80;
 
-/** A new session may be idle until its stream is found; one that is for longer is muted. */
+/** A session that has carried media and is idle for longer is muted. */
 const MUTED_MS: Duration = 500;
+
+/** A new session is idle until its publisher, who may have lost the same node, sends to another one: as long as an attempt takes. */
+const STARTS_MS: Duration = 2_000;
 
 /** A player's end of its sessions. */
 export class Inlet {
@@ -30,6 +33,8 @@ export class Inlet {
   /** The last media of each kind that came of the session before it was used: nobody saw it. */
   readonly #unseen = new Map<Kind, Instant>();
   #idleSince: Instant | undefined;
+  /** Whether the session in use has carried media. */
+  #carried = false;
   /** Of the publish that media was last known to come from. */
   #claim: Claim | undefined;
   /** When the stream was last known to be muted. */
@@ -48,6 +53,7 @@ export class Inlet {
   use(session: Session): void {
     this.#used = session;
     this.#idleSince = undefined;
+    this.#carried = false;
     for (const kind of KINDS) this.#unseen.set(kind, session.lastMedia(kind) ?? -Infinity);
     const old = this.media.getTracks();
     const next = session.tracks().filter((track) => !old.includes(track));
@@ -69,7 +75,7 @@ export class Inlet {
     if (at - this.#lookedAt > BLIND_MS) this.#meter.blind(at);
     this.#lookedAt = at;
     this.#idleSince = session.phase === "idle" ? this.#idleSince ?? at : undefined;
-    if (this.#idleSince !== undefined && at - this.#idleSince > MUTED_MS) this.#mutedAt = at;
+    if (this.#idleSince !== undefined && at - this.#idleSince > (this.#carried ? MUTED_MS : STARTS_MS)) this.#mutedAt = at;
     const before = this.#claim;
     this.#claim = session.claim ?? before;
     if (before !== undefined && this.#claim !== undefined && compareClaim(before, this.#claim) < 0) this.#meter.moved(at);
@@ -82,6 +88,7 @@ export class Inlet {
     for (const kind of KINDS) {
       const last = session.lastMedia(kind);
       const isSeen = last !== undefined && last > (this.#unseen.get(kind) ?? -Infinity);
+      this.#carried ||= isSeen;
       const gap = isSeen ? this.#meter.media(kind, node, last) : undefined;
       if (gap !== undefined) return gap;
     }
