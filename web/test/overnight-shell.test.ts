@@ -6,6 +6,8 @@ import { FakeCluster, FakeStream, FakeTrack } from "./sdk/fakes";
 
 const DEATHS = 1_000;
 const HOUR_MS = 3_600_000;
+/** What the hour takes of a machine's own time is the machine's affair; a test that hangs must end, though. */
+const PATIENCE_MS = 900_000;
 /** A dead node is back in its next life after this. */
 const DEAD_MS = 1_200;
 
@@ -43,7 +45,7 @@ function open(tracks: readonly FakeTrack[]) {
   };
 }
 
-test("an hour with a thousand deaths of the node in use leaves nothing behind", { timeout: 120_000 }, async () => {
+test("an hour with a thousand deaths of the node in use leaves nothing behind", { timeout: PATIENCE_MS }, async () => {
   // GO-1, GO-2, PUB-2, PLAY-2
   const { client, publisher, player, tracks } = start();
   await vi.advanceTimersByTimeAsync(2_000);
