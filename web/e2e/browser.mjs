@@ -19,7 +19,7 @@
 // {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
 // {"do":"nodes","healthy":3}       waits until so many nodes are healthy
 // {"do":"kill","of":["publish ROOM/STREAM"]}   the nodes of these sessions at once, by the page's buttons: killed (nodes),
-//                                  at (the node of each session when they died)
+//                                  at (the node of each session when they died); gaps before are forgotten
 // {"do":"freeze"|"start","node"}   by the page's button
 // {"do":"act","session","action"}  a button of a session's card, such as "stop", "mute-video", "retry"
 // {"do":"switch","session","kind":"video"|"audio","to":"test"|"camera"|"screen"|"tone"|"microphone"}   a publisher's source
@@ -154,6 +154,7 @@ const COMMANDS = {
       const killed = [...new Set(sessions.map((session) => at[session]))];
       const buttons = killed.map((node) => document.querySelector(`#nodes-list [data-node="${node}"] [data-action=kill]`));
       if (buttons.some((button) => button === null || button.hidden)) return null;
+      window.measure.mark();
       for (const button of buttons) button.click();
       return { killed, at };
     }, of);

@@ -117,6 +117,10 @@ function install(reader, workletSource) {
       running.set(session, result);
       return Promise.all([watchVideo(video, result), listen(video.srcObject, result)]).then(() => undefined);
     },
+    /** Forgets every session's gaps until now. */
+    mark() {
+      for (const result of running.values()) Object.assign(result, { video_gap_ms: 0, audio_gap_ms: 0, shown_gap_ms: 0 });
+    },
     /** What was measured so far. */
     read(session) {
       const result = running.get(session);
