@@ -5,10 +5,6 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +19,7 @@ use waystation_proto::{NodeRef, StreamKey};
 use super::{
     coordinator::Coordinator,
     node::{Bus, Node},
+    pulse::{Pulse, Scene, play_out},
 };
 use crate::{
     AudioTrack, Engine, EngineConfig, Event, Events, GapEvent, Kind, Outcome, PlayConfig, Player,
@@ -38,9 +35,6 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 /// A gap as long as this is no failover any more.
 const LONGEST_GAP: Duration = Duration::from_secs(3);
-
-/// Scenes that a standing machine may spoil.
-const SCENES: usize = 10;
 
 fn key() -> StreamKey {
     StreamKey { room: "room".parse().unwrap(), stream: "s".parse().unwrap() }
@@ -161,52 +155,6 @@ async fn picture(player: &mut Player) -> ReceivedSample {
 /// The node that passed it on, by its last byte.
 fn passed_on_by(picture: &ReceivedSample) -> String {
     char::from(*picture.data.last().expect("a picture")).to_string()
-}
-
-/// Notes how long this process was not let run.
-struct Pulse {
-    stood_ms: Arc<AtomicU64>,
-}
-
-impl Pulse {
-    fn start() -> Self {
-        const BEAT: Duration = Duration::from_millis(10);
-        let stood_ms = Arc::<AtomicU64>::default();
-        let weak = Arc::downgrade(&stood_ms);
-        std::thread::spawn(move || {
-            let mut before = Instant::now();
-            while let Some(stood_ms) = weak.upgrade() {
-                std::thread::sleep(BEAT);
-                let late = before.elapsed().saturating_sub(5 * BEAT);
-                stood_ms.fetch_add(u64::try_from(late.as_millis()).unwrap(), Ordering::Relaxed);
-                before = Instant::now();
-            }
-        });
-        Self { stood_ms }
-    }
-
-    fn stood(&self) -> bool {
-        self.stood_ms.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// What came of a scene.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scene {
-    Proven,
-    /// The machine stood still, and nothing can be said.
-    Spoilt,
-}
-
-/// Plays the scene until it says something.
-async fn play_out(scene: impl AsyncFn() -> Scene) {
-    for _ in 0..SCENES {
-        match scene().await {
-            Scene::Proven => return,
-            Scene::Spoilt => {}
-        }
-    }
-    panic!("the machine stood still in each of {SCENES} scenes");
 }
 
 /// A publisher and a player, and three nodes that may carry them.

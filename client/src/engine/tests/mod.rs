@@ -4,4 +4,5 @@ mod app;
 mod coordinator;
 mod death;
 mod node;
+mod pulse;
 mod refusing;
