@@ -1,5 +1,6 @@
 //! The event connection over a real WebSocket on the loopback address, against a double of the control core.
 
+use axum::serve::ListenerExt as _;
 use futures_util::{SinkExt, StreamExt};
 use proptest::prelude::*;
 use tokio::{net::TcpListener, net::TcpStream, sync::watch};
@@ -26,6 +27,7 @@ async fn rig(max_event_connections: usize) -> Rig {
     let state = SignalState::new(config, node, double.clone(), watch::channel(Keys::default()).1);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/events", listener.local_addr().unwrap());
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, router(state)).await });
     Rig { double, url }
 }
@@ -68,15 +70,21 @@ async fn event(client: &mut Client) -> Option<node_event::Event> {
     }
 }
 
-/// The close frame with which the node ends the connection. Whatever it has not acted on does not break it off.
+/// The close frame with which the node ends the connection.
 async fn closed(client: &mut Client) -> ClientClose {
     loop {
         let message = client.next().await.expect("a close frame comes first").unwrap();
         if let ClientMessage::Close(frame) = message {
-            assert!(client.next().await.is_none(), "the connection ends in an orderly way");
             return frame.unwrap();
         }
     }
+}
+
+/// The same, and then nothing: what the client says meanwhile, its answer too, does not break the connection off.
+async fn closed_in_order(client: &mut Client) -> ClientClose {
+    let frame = closed(client).await;
+    assert!(client.next().await.is_none(), "the connection ends in an orderly way");
+    frame
 }
 
 /// A round trip: what was sent before has been acted on.
@@ -110,6 +118,7 @@ async fn garbage_text_and_large_messages_close_the_connection_with_the_reason() 
     let rig = rig(8).await;
     let mut client = rig.connect().await;
     send(&mut client, vec![0; MAX_MESSAGE_BYTES + 1]).await;
+    // Nothing can be read behind what is too large.
     let frame = closed(&mut client).await;
     assert_eq!(u16::from(frame.code), close_code::PROTOCOL);
     assert!(frame.reason.contains("4096"), "{}", frame.reason);
@@ -117,7 +126,7 @@ async fn garbage_text_and_large_messages_close_the_connection_with_the_reason() 
         let mut client = rig.connect().await;
         client.send(garbage).await.unwrap();
         send(&mut client, watch_session("too late")).await;
-        let frame = closed(&mut client).await;
+        let frame = closed_in_order(&mut client).await;
         assert_eq!(u16::from(frame.code), close_code::INVALID);
         assert!(frame.reason.contains("ClientEvent"), "{}", frame.reason);
     }
@@ -138,7 +147,7 @@ async fn more_watches_than_the_bound_close_the_connection_and_closed_sessions_do
     send(&mut client, watch_session("another")).await;
     settle(&mut client).await;
     send(&mut client, watch_session("one too many")).await;
-    assert_eq!(u16::from(closed(&mut client).await.code), close_code::POLICY);
+    assert_eq!(u16::from(closed_in_order(&mut client).await.code), close_code::POLICY);
 }
 
 #[tokio::test]
@@ -150,7 +159,7 @@ async fn a_client_whose_queue_is_full_is_disconnected_rather_than_told_half() {
     let to = rig.double.script().watched[0].1.clone();
     // No await between them: the connection's task, on this one thread, reads none of them meanwhile.
     while to.try_send(state("abc")).is_ok() {}
-    let frame = closed(&mut client).await;
+    let frame = closed_in_order(&mut client).await;
     assert!(frame.reason.contains("not read fast enough"), "{}", frame.reason);
 }
 
