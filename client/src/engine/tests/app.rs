@@ -133,10 +133,6 @@ async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_ea
         let publisher = engine.start_publishing(key("s"), audio()).await.unwrap();
         let (tried, update) = until_no_publish(&mut events).await;
         assert_eq!(update.code, ErrorCode::PublishFailed.number());
-        if tried.iter().any(|(_, word)| *word == "timed_out") && pulse.stood() {
-            engine.close().await;
-            return Scene::Spoilt;
-        }
         let expected = [
             ("gone", "unreachable"),
             ("full", "refused"),
@@ -144,6 +140,13 @@ async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_ea
             ("redirects", "refused"),
             ("babbles", "refused"),
         ];
+        // An attempt that took too long may be void: its node is tried again.
+        let took_too_long =
+            tried.len() > expected.len() || tried.iter().any(|(_, word)| *word == "timed_out");
+        if took_too_long && pulse.stood() {
+            engine.close().await;
+            return Scene::Spoilt;
+        }
         assert_eq!(tried, expected.map(|(node, word)| (node.to_owned(), word)));
         let trace = update.extended["trace"].as_array().unwrap();
         assert_eq!(trace.len(), 5, "{trace:?}");
