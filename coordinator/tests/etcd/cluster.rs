@@ -43,6 +43,21 @@ pub struct Cluster {
 /// it, or while that member is down.
 const PORTS: Range<u16> = 20_000..32_000;
 
+/// A file system in memory. etcd waits for the disk at each write, for seconds if the disk is busy, and we give it one:
+/// how quick the disk is, is not what these tests are about.
+const MEMORY: &str = "/dev/shm";
+/// Room for three members, each of which allocates two logs of 64 MB ahead.
+const ROOM_BYTES: u64 = 1 << 30;
+
+/// In memory if there is room, else where temporary files are.
+fn data_folder() -> TempDir {
+    let free = Command::new("df").args(["--output=avail", "--block-size=1", MEMORY]).output();
+    let free = free.ok().and_then(|free| String::from_utf8(free.stdout).ok());
+    let free = free.and_then(|free| free.lines().last()?.trim().parse::<u64>().ok());
+    let in_memory = free.filter(|&free| free >= ROOM_BYTES).and_then(|_| tempfile::tempdir_in(MEMORY).ok());
+    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 fn free_ports(count: usize) -> Vec<u16> {
     let mut ports = BTreeSet::new();
     while ports.len() < count {
@@ -73,7 +88,7 @@ impl Cluster {
 
     /// Nothing runs yet.
     pub fn prepare(count: usize, scheme: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = data_folder();
         let ports = free_ports(2 * count);
         let peer = |index: usize| format!("http://127.0.0.1:{}", ports[2 * index]);
         let initial: Vec<_> = (0..count).map(|index| format!("m{index}={}", peer(index))).collect();
