@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::Client as Etcd;
+use etcd_client::{Client as Etcd, GetOptions};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::{Streaming, transport::Channel};
 use waystation_proto::v1::{self, connect_event::Event, room_service_client::RoomServiceClient};
 
 use self::support::{Client, Relay, Server, config, login};
-use crate::cluster::{Cluster, PREFIX};
+use crate::cluster::{Cluster, PREFIX, soon};
 
 #[path = "../calls/support.rs"]
 #[expect(dead_code, clippy::wildcard_enum_match_arm, reason = "it is made for the tests of single calls")]
@@ -22,12 +22,20 @@ const BEATS: usize = 12;
 /// Shorter than it is by default, so that it would run out in the test unless it were kept alive.
 const LEASE: Duration = Duration::from_secs(4);
 
-/// A coordinator with default times but for its own lease.
+/// A coordinator with default times but for its own lease, once it has shown itself: that is no user's transaction.
 async fn coordinator(cluster: &Cluster) -> Server {
     let mut config = config();
     config.store_prefix = PREFIX.trim_end_matches('/').into();
     config.timings.owner_lease = LEASE;
-    Server::over(config, Arc::new(cluster.store())).await
+    let server = Server::over(config, Arc::new(cluster.store())).await;
+    let mut etcd = cluster.members[0].client().await;
+    let living = format!("{PREFIX}coordinator/");
+    soon("the coordinator's key", async {
+        let under = || Some(GetOptions::new().with_prefix());
+        while etcd.get(living.as_str(), under()).await.unwrap().count() == 0 {}
+    })
+    .await;
+    server
 }
 
 async fn revision(etcd: &mut Etcd) -> i64 {
