@@ -37,16 +37,17 @@ def delete(url: str) -> int:
 
 
 async def connect(peer: RTCPeerConnection, url: str, token: str) -> str:
-    """Offer and answer; answers with the session's address. A stream that is not there yet is asked for again."""
+    """Offer and answer; answers with the session's address. A node that says when to come again is asked again: its
+    coordinator, which checks the token, or the stream is not there yet."""
     await peer.setLocalDescription(await peer.createOffer())
     while True:
         try:
             sdp, location = await asyncio.to_thread(post, url, token, peer.localDescription.sdp)
             break
         except urllib.error.HTTPError as error:
-            if error.code != 409 or not url.split("/")[3] == "whep":
+            if error.code not in (409, 503) or error.headers.get("retry-after") is None:
                 raise SystemExit(f"{url}: {error.code} {error.read().decode()}") from error
-            await asyncio.sleep(float(error.headers.get("retry-after", "1")))
+            await asyncio.sleep(float(error.headers["retry-after"]))
     await peer.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
     return location
 
