@@ -181,6 +181,14 @@ impl Connection {
                 self.part(&room, &session);
                 Ok(())
             }
+            Command::Ended(session) => {
+                let of_it =
+                    |(room, joined): (&RoomId, &Joined)| (joined.session == session).then(|| room.clone());
+                match self.rooms.iter().find_map(of_it) {
+                    Some(room) => self.check(&room).await,
+                    None => Ok(()),
+                }
+            }
             Command::Expiring(room, session, within) => {
                 if self.rooms.get(&room).is_none_or(|joined| joined.session != session) {
                     return Ok(());
@@ -321,11 +329,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn tell_news(
-        &mut self,
-        room: &RoomId,
-        news: Result<Arc<RoomNews>, BroadcastStreamRecvError>,
-    ) -> Result<(), End> {
+    /// Looks whether the login of a room still stands, and tells the client if it does not.
+    async fn check(&mut self, room: &RoomId) -> Result<(), End> {
         let Some(joined) = self.rooms.get(room) else { return Ok(()) };
         let session = joined.session.clone();
         let (standing, held_by) = self.context.mirror.read(|view| {
@@ -334,20 +339,27 @@ impl Connection {
         });
         match standing {
             // The client resumed over a newer connection, perhaps through another coordinator.
-            Standing::Current if held_by > Some(self.number) => return Err(End::Gone),
-            Standing::Current => {}
+            Standing::Current if held_by > Some(self.number) => Err(End::Gone),
+            Standing::Current => Ok(()),
             Standing::Revoked(revoked) => {
                 self.part(room, &session);
                 let code = revoked.error();
-                return self.down(room.as_str(), Refusal::new(code, code.text())).await;
+                self.down(room.as_str(), Refusal::new(code, code.text())).await
             }
             Standing::Unknown => {
                 tracing::debug!(%room, user = %joined.user, "a login timed out under an open connection");
-                return Err(End::Again(Status::unavailable(
-                    "this login was not heard in time; connect again",
-                )));
+                Err(End::Again(Status::unavailable("this login was not heard in time; connect again")))
             }
         }
+    }
+
+    async fn tell_news(
+        &mut self,
+        room: &RoomId,
+        news: Result<Arc<RoomNews>, BroadcastStreamRecvError>,
+    ) -> Result<(), End> {
+        self.check(room).await?;
+        let Some(joined) = self.rooms.get(room) else { return Ok(()) };
         match news {
             Ok(news) => {
                 let deltas: Vec<_> = news

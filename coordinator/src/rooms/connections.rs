@@ -21,6 +21,8 @@ pub enum Command {
     Login(Box<v1::RoomLogin>),
     /// A login leaves: say nothing more about it.
     Forget(RoomId, SessionId),
+    /// A login ended by somebody's word.
+    Ended(SessionId),
     /// A login's token is about to expire.
     Expiring(RoomId, SessionId, Duration),
 }
@@ -127,10 +129,23 @@ impl Connections {
         }
     }
 
+    fn holder(&self, session: &SessionId) -> Option<mpsc::Sender<Command>> {
+        let holder = self.lock().sessions.get(session).cloned();
+        holder.and_then(|(client, number)| self.commands(&client, number))
+    }
+
+    /// Tells the connection that holds a login, if it is here, that it ended. It hears so at once: its room's news, which would
+    /// tell it, may be held back for a while, and its nodes end its sessions meanwhile.
+    pub fn ended(&self, session: &SessionId) {
+        if let Some(commands) = self.holder(session) {
+            // One that has so much to do hears it with the news.
+            let _ = commands.try_send(Command::Ended(session.clone()));
+        }
+    }
+
     /// Tells the connection that holds a login, if it is here.
     pub async fn tell_holder(&self, session: &SessionId, command: Command) {
-        let holder = self.lock().sessions.get(session).cloned();
-        if let Some(commands) = holder.and_then(|(client, number)| self.commands(&client, number)) {
+        if let Some(commands) = self.holder(session) {
             // It may end meanwhile.
             let _ = commands.send(command).await;
         }

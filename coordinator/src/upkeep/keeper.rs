@@ -54,7 +54,8 @@ impl Keeper {
                     context.unseen.notify_one();
                 }
             }
-            News::Room(..) | News::Revoked(_) | News::Kicked(..) => {}
+            News::Revoked(session) => context.connections.ended(session),
+            News::Room(..) | News::Kicked(..) => {}
         }
     }
 }

@@ -201,6 +201,25 @@ async fn a_kick_through_one_coordinator_ends_the_login_at_another_and_at_all_rel
 }
 
 #[tokio::test]
+async fn whoever_is_kicked_is_told_at_once_while_the_news_of_its_busy_room_are_held_back() {
+    // ROOM-8
+    let (one, _) = two().await;
+    let mut quickest = SECOND;
+    for n in 0..10 {
+        let name = format!("ann{n}");
+        let mut ann = Client::login(&one, &name).await;
+        // Changes that follow this one wait for 50 ms.
+        let _bob = Client::login(&one, &format!("bob{n}")).await;
+        let clock = Stopwatch::start();
+        kick(&one, &name, 600).await.unwrap();
+        assert_eq!(down(ann.events()).await, 1_002_055);
+        quickest = quickest.min(clock.elapsed());
+    }
+    // Later, its relays would have ended its sessions, and its nodes have refused it, before it knew why.
+    assert!(quickest < Duration::from_millis(25), "{quickest:?}");
+}
+
+#[tokio::test]
 async fn a_kicked_user_is_refused_by_every_coordinator_until_it_is_let_in_again() {
     // ROOM-8, ROOM-2
     let (one, two) = two().await;
