@@ -12,14 +12,13 @@ use crate::support::{
     cluster::Rights,
     namespace::enter_one_of_its_own,
     site::{Plan, Site},
-    standstill::Stopwatch,
+    standstill::{Disturbed, Stopwatch, undisturbed},
     until,
 };
 
 /// Whatever befell the store, the cluster's state is right so long after it is over.
 const RIGHT_WITHIN: Duration = Duration::from_secs(10);
-/// A longer stop of media is no hiccup of a busy machine, unless the machine itself stood still: its longest standstill is
-/// added. (That nobody had to move is looked at, too.)
+/// A longer stop of media is no hiccup of a busy machine. (That nobody had to move is looked at, too.)
 const VISIBLE_GAP_MS: f64 = 1_000.0;
 /// Users in the room: two players, a publisher, and Chromium.
 const USERS: u64 = 4;
@@ -120,19 +119,20 @@ impl Scene {
 
     /// Players saw nothing and others heard nothing, from the beginning to now.
     #[track_caller]
-    fn nobody_noticed(&mut self) {
+    fn nobody_noticed(&mut self) -> Result<(), Disturbed> {
         self.media_flows();
-        let stood = self.watch.stops().into_iter().max().unwrap_or_default();
-        let visible_ms = VISIBLE_GAP_MS + stood.as_secs_f64() * 1_000.0;
         for client in [&mut self.player, &mut self.onlooker] {
             let gaps = client.events("gap");
             let longest = gaps.iter().filter_map(|gap| gap["gap_ms"].as_f64()).fold(0.0, f64::max);
-            assert!(longest <= visible_ms, "media stopped for {longest} ms; {}", client.story());
+            let visible = || format!("media stopped for {longest} ms; {}", client.story());
+            self.watch.expect(longest <= VISIBLE_GAP_MS, visible)?;
             let used = client.events("attempt").into_iter().filter(|attempt| attempt["outcome"] == "used");
-            assert_eq!(used.count(), 1, "a player moved: {}", client.story());
+            let used = used.count();
+            self.watch.expect(used == 1, || format!("a player moved: {}", client.story()))?;
             let left =
                 client.events("state").into_iter().filter(|e| e["machine"] == "player" && e["code"] != 0);
-            assert_eq!(left.count(), 0, "a player was interrupted: {}", client.story());
+            let left = left.count();
+            self.watch.expect(left == 0, || format!("a player was interrupted: {}", client.story()))?;
         }
         let heard = self.onlooker.events("update");
         assert_eq!(heard.len(), self.quiet, "others heard of it: {}", self.onlooker.story());
@@ -141,70 +141,78 @@ impl Scene {
         let picture =
             self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS, "frames": frames }));
         let stopped = picture["video_gap_ms"].as_f64().expect("a gap in milliseconds");
-        if stopped > visible_ms {
+        self.watch.expect(stopped <= VISIBLE_GAP_MS, || {
             let page = self.browser.ask(&json!({ "do": "state" }));
-            panic!("Chromium's picture stood still: {picture}; {page}");
-        }
+            format!("Chromium's picture stood still: {picture}; {page}")
+        })?;
         let left = self
             .publisher
             .events("state")
             .into_iter()
             .filter(|e| e["machine"] == "publisher" && e["code"] != 0);
-        assert_eq!(left.count(), 0, "the publisher was interrupted: {}", self.publisher.story());
+        let left = left.count();
+        self.watch.expect(left == 0, || format!("the publisher was interrupted: {}", self.publisher.story()))
     }
 }
 
 #[test]
 fn etcds_leader_is_killed_its_history_is_compacted_and_its_content_is_deleted() {
     // ROOM-4, ROOM-5, PUB-9, PUB-11, GO-1
-    let mut scene = Scene::new();
-    let epoch = scene.epoch(0).expect("the stream is in the room");
-    let leader = scene.site.etcd.leader();
-    scene.site.etcd.kill_member(leader);
-    scene.site.etcd.leader();
-    scene.state_is_right(epoch);
-    scene.nobody_noticed();
+    undisturbed(|| {
+        let mut scene = Scene::new();
+        let epoch = scene.epoch(0).expect("the stream is in the room");
+        let leader = scene.site.etcd.leader();
+        scene.site.etcd.kill_member(leader);
+        scene.site.etcd.leader();
+        scene.state_is_right(epoch);
+        scene.nobody_noticed()?;
 
-    scene.site.etcd.start_member(leader);
-    scene.site.etcd.compact();
-    scene.state_is_right(epoch);
-    scene.nobody_noticed();
+        scene.site.etcd.start_member(leader);
+        scene.site.etcd.compact();
+        scene.state_is_right(epoch);
+        scene.nobody_noticed()?;
 
-    scene.site.etcd.empty();
-    until("the store's content", RIGHT_WITHIN, || (scene.site.etcd.keys() > 5).then_some(()));
-    scene.state_is_right(epoch);
-    scene.nobody_noticed();
+        scene.site.etcd.empty();
+        until("the store's content", RIGHT_WITHIN, || (scene.site.etcd.keys() > 5).then_some(()));
+        scene.state_is_right(epoch);
+        scene.nobody_noticed()
+    });
 }
 
 #[test]
 fn etcds_leader_stands_still_for_twelve_seconds() {
     // ROOM-4, ROOM-5, GO-1
-    let mut scene = Scene::new();
-    let epoch = scene.epoch(0).expect("the stream is in the room");
-    let leader = scene.site.etcd.leader();
-    scene.site.etcd.freeze_member(leader);
-    thread::sleep(Duration::from_secs(12));
-    scene.site.etcd.thaw_member(leader);
-    scene.state_is_right(epoch);
-    scene.nobody_noticed();
+    undisturbed(|| {
+        let mut scene = Scene::new();
+        let epoch = scene.epoch(0).expect("the stream is in the room");
+        let leader = scene.site.etcd.leader();
+        scene.site.etcd.freeze_member(leader);
+        thread::sleep(Duration::from_secs(12));
+        scene.site.etcd.thaw_member(leader);
+        scene.state_is_right(epoch);
+        scene.nobody_noticed()
+    });
 }
 
 #[test]
 fn all_of_etcd_is_gone_for_half_a_minute() {
     // ROOM-3, ROOM-4, ROOM-5, GO-1
-    let mut scene = Scene::new();
-    let epoch = scene.epoch(0).expect("the stream is in the room");
-    for member in 0..3 {
-        scene.site.etcd.kill_member(member);
-    }
-    thread::sleep(Duration::from_secs(30));
-    scene.media_flows();
-    for member in 0..3 {
-        scene.site.etcd.start_member(member);
-    }
-    scene.site.etcd.leader();
-    scene.state_is_right(epoch);
-    scene.nobody_noticed();
-    let mut late = scene.site.play("stage", "eve", "show", &[]);
-    late.next_within("a new player", SOON, |event| event["machine"] == "player" && event["state"] == 2);
+    undisturbed(|| {
+        let mut scene = Scene::new();
+        let epoch = scene.epoch(0).expect("the stream is in the room");
+        for member in 0..3 {
+            scene.site.etcd.kill_member(member);
+        }
+        thread::sleep(Duration::from_secs(30));
+        scene.media_flows();
+        for member in 0..3 {
+            scene.site.etcd.start_member(member);
+        }
+        scene.site.etcd.leader();
+        scene.state_is_right(epoch);
+        scene.nobody_noticed()?;
+        let mut late = scene.site.play("stage", "eve", "show", &[]);
+        late.next_within("a new player", SOON, |event| event["machine"] == "player" && event["state"] == 2);
+        Ok(())
+    });
 }
