@@ -136,10 +136,7 @@ impl Scene {
         }
         let heard = self.onlooker.events("update");
         assert_eq!(heard.len(), self.quiet, "others heard of it: {}", self.onlooker.story());
-        let picture = self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS }));
-        let frames = picture["numbers"].as_u64().expect("a number of frames") + 30;
-        let picture =
-            self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS, "frames": frames }));
+        let picture = self.browser.ask(&json!({ "do": "measured", "session": CHROMIUM_PLAYS, "frames": 30 }));
         let stopped = picture["video_gap_ms"].as_f64().expect("a gap in milliseconds");
         self.watch.expect(stopped <= VISIBLE_GAP_MS, || {
             let page = self.browser.ask(&json!({ "do": "state" }));
