@@ -89,8 +89,13 @@ fn outlive(browser: &mut Browser, victims: Victims) -> Result<bool, Disturbed> {
     let figure = |figures: &Value, name: &str| {
         figures[name].as_f64().unwrap_or_else(|| panic!("no {name} in {figures}"))
     };
+    // Where no number is missing, the page that makes the picture may have stood still at another time.
     let is_shown = |figures: &Value| {
-        (figure(figures, "video_gap_ms") - figure(figures, "shown_gap_ms")).abs() <= GAP_TOLERANCE_MS
+        let shown = figure(figures, "shown_gap_ms");
+        ["video_gap_ms", "lost_gap_ms"]
+            .map(|seen| (figure(figures, seen) - shown).abs())
+            .iter()
+            .any(|off| *off <= GAP_TOLERANCE_MS)
     };
     let asked = Instant::now();
     while !is_shown(&after) && asked.elapsed() < TOLD_WITHIN {

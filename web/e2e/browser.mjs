@@ -14,8 +14,8 @@
 // {"do":"state"}                   sessions, rooms and nodes with their data attributes, and the time line's sentences
 // {"do":"measure","session"}       starts to measure a player's picture and tone, afresh
 // {"do":"measured","session","frames":1}   figures, once that many more numbered frames came, and sound: video_gap_ms,
-//                                  audio_gap_ms, shown_gap_ms (the longest that the page showed meanwhile), numbers,
-//                                  backwards, unreadable ...
+//                                  lost_gap_ms (the longest in which numbers are missing), audio_gap_ms, shown_gap_ms (the
+//                                  longest that the page showed meanwhile), numbers, backwards, unreadable ...
 // {"do":"received"}                totals of getStats over the tab's peer connections: frames, audio, ciphers ...
 // {"do":"nodes","healthy":3}       waits until so many nodes are healthy
 // {"do":"kill","of":["publish ROOM/STREAM"]}   the nodes of these sessions at once, by the page's buttons: killed (nodes),

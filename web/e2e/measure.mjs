@@ -66,6 +66,8 @@ function install(reader, workletSource) {
       if (last !== null && number < last.number) result.backwards += 1;
       const gap = last === null ? 0 : presentationTime - last.at;
       if (gap > result.video_gap_ms) Object.assign(result, { video_gap_ms: gap, video_gap_numbers: [last.number, number] });
+      // With every number there, the page that makes the picture may have stood still.
+      if (last !== null && number - last.number > 1) result.lost_gap_ms = Math.max(result.lost_gap_ms, gap);
       last = { number, at: presentationTime };
       result.numbers += 1;
       result.last_number = number;
@@ -107,7 +109,7 @@ function install(reader, workletSource) {
       if (before !== undefined) before.ended = true;
       const result = {
         ended: false, frames: 0, numbers: 0, unreadable: 0, backwards: 0, last_number: null,
-        video_gap_ms: 0, video_gap_numbers: null, heard: 0, audio_gap_ms: 0, shown_gap_ms: 0,
+        video_gap_ms: 0, video_gap_numbers: null, lost_gap_ms: 0, heard: 0, audio_gap_ms: 0, shown_gap_ms: 0,
       };
       // What the page says of it: the longest gap that it has shown meanwhile.
       new MutationObserver((_, observer) => {
@@ -119,7 +121,7 @@ function install(reader, workletSource) {
     },
     /** Forgets every session's gaps until now. */
     mark() {
-      for (const result of running.values()) Object.assign(result, { video_gap_ms: 0, audio_gap_ms: 0, shown_gap_ms: 0 });
+      for (const result of running.values()) Object.assign(result, { video_gap_ms: 0, lost_gap_ms: 0, audio_gap_ms: 0, shown_gap_ms: 0 });
     },
     /** What was measured so far. */
     read(session) {
