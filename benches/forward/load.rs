@@ -6,6 +6,7 @@
 use std::{
     io::{self, BufRead as _},
     os::fd::AsRawFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -75,7 +76,7 @@ struct Publisher {
 
 /// Sets everything up, says `ready`, runs when told to on standard input, and prints a [`LoadResult`].
 pub fn run(config: &LoadConfig) -> Result<()> {
-    let identity = Identity::new().map_err(|e| anyhow!(e))?;
+    let identity = Arc::new(Identity::new().map_err(|e| anyhow!(e))?);
     let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let url = |kind: &str| format!("{}/{kind}/{}/{}", config.node_url, config.room, config.stream);
     let peer = peer::open(&identity, &http, &url("whip"), &config.token, Role::Publish { ssrc: SSRC })?;
@@ -85,13 +86,13 @@ pub fn run(config: &LoadConfig) -> Result<()> {
         let peer = peer::open(&identity, &http, &url("whep"), &config.token, Role::Play)?;
         receive::prepare(&peer.socket)?;
         peers.push(peer);
-        keep_alive(&publisher.peer, &identity)?;
+        keep_alive(&publisher.peer)?;
     }
     let dropped = vec![0; peers.len()];
     let mut players =
         Players { peers, receiver: Receiver::new(), received: 0, dropped, latencies_ns: Vec::new() };
 
-    drive(&identity, &mut publisher, &mut players, config.burst, WARM_UP)?;
+    drive(&mut publisher, &mut players, config.burst, WARM_UP)?;
     println!("ready");
     if io::stdin().lock().lines().next().is_none() {
         bail!("nobody waits for the load");
@@ -99,7 +100,7 @@ pub fn run(config: &LoadConfig) -> Result<()> {
     players.forget();
     let before = Cpu::of(std::process::id())?;
     let first = publisher.sent(config.burst);
-    drive(&identity, &mut publisher, &mut players, config.burst, Duration::from_secs(config.seconds))?;
+    drive(&mut publisher, &mut players, config.burst, Duration::from_secs(config.seconds))?;
     let cpu = Cpu::of(std::process::id())?.since(before);
     let published = publisher.sent(config.burst) - first;
     players.drain_for(TAIL)?;
@@ -107,13 +108,7 @@ pub fn run(config: &LoadConfig) -> Result<()> {
     Ok(())
 }
 
-fn drive(
-    identity: &Identity,
-    publisher: &mut Publisher,
-    players: &mut Players,
-    burst: usize,
-    time: Duration,
-) -> Result<()> {
+fn drive(publisher: &mut Publisher, players: &mut Players, burst: usize, time: Duration) -> Result<()> {
     let started = Instant::now();
     let mut pace = Pace::new(u32::try_from(burst)?, started);
     let mut keep_alive_at = started;
@@ -124,8 +119,8 @@ fn drive(
         }
         if now >= keep_alive_at {
             keep_alive_at = now + KEEP_ALIVE_EVERY;
-            keep_alive(&publisher.peer, identity)?;
-            players.peers.iter().try_for_each(|peer| keep_alive(peer, identity))?;
+            keep_alive(&publisher.peer)?;
+            players.peers.iter().try_for_each(keep_alive)?;
         }
         players.wait(pace.wait(Instant::now()))?;
     }
@@ -133,8 +128,8 @@ fn drive(
 }
 
 /// Says that a peer lives.
-fn keep_alive(peer: &Peer, identity: &Identity) -> Result<()> {
-    peer.check.send(&peer.socket, identity).map_err(|e| anyhow!(e))
+fn keep_alive(peer: &Peer) -> Result<()> {
+    peer.check().map_err(|e| anyhow!(e))
 }
 
 impl Publisher {
@@ -164,7 +159,7 @@ impl Publisher {
             }
             packet[CLOCK_AT..CLOCK_AT + 8].copy_from_slice(&realtime_ns().to_be_bytes());
             let sealed = self.peer.seal.encrypt_rtp(&packet)?;
-            self.peer.socket.send_to(&sealed, self.peer.check.remote)?;
+            self.peer.socket.send(&sealed)?;
             self.sequence = self.sequence.wrapping_add(1);
         }
         self.frames += 1;

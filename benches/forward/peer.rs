@@ -1,6 +1,6 @@
 //! Peers of the load: set up by WHIP and WHEP, then as bare as they come.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -22,14 +22,12 @@ pub enum Role {
 
 /// Sets a session up by WHIP or WHEP and waits for its keys.
 pub fn open(
-    identity: &Identity,
+    identity: &Arc<Identity>,
     http: &reqwest::blocking::Client,
     url: &str,
     token: &str,
     role: Role,
 ) -> Result<Peer> {
-    let socket = socket2::Socket::from(UdpSocket::bind("127.0.0.1:0")?);
-    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     let request = http.post(url).header("content-type", "application/sdp");
     let request = request.header("authorization", format!("Bearer {token}"));
     let response = request.body(offer(identity, role)).send()?;
@@ -39,7 +37,8 @@ pub fn open(
         bail!("{url}: {status}: {answer}");
     }
     let side = if answer.contains("a=setup:active") { Side::Server } else { Side::Client };
-    let peer = Peer::connect(identity, socket.into(), check(&answer)?, side).map_err(|e| anyhow!(e))?;
+    let peer = Peer::connect(identity, check(&answer)?, side).map_err(|e| anyhow!(e))?;
+    socket2::SockRef::from(&peer.socket).set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     peer.socket.set_read_timeout(None)?;
     peer.socket.set_nonblocking(true)?;
     Ok(peer)
