@@ -35,6 +35,9 @@ pub(crate) enum OpenError {
     /// The node does not take the token (its clock or its keys may be wrong).
     #[error("token refused: {0}")]
     TokenRefused(String),
+    /// The login behind the token was ended (ROOM-7, ROOM-8).
+    #[error("the login was ended: {0}")]
+    LoginEnded(String),
     /// It takes no sessions now.
     #[error("node is full or leaving")]
     Busy {
@@ -73,6 +76,7 @@ impl From<OpenError> for Failure {
             OpenError::NotHere(_) => Self::NotHere,
             OpenError::HigherClaim(_) => Self::HigherClaim,
             OpenError::TokenRefused(why) => Self::TokenRefused(why),
+            OpenError::LoginEnded(why) => Self::LoginEnded(why),
             OpenError::Busy { .. }
             | OpenError::Redirected
             | OpenError::Refused { .. }
@@ -116,6 +120,9 @@ pub(super) fn judge(status: u16, retry_after: Option<&str>, body: &[u8]) -> Resu
     let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
     let code = ErrorCode::from_number(problem.code);
     Err(match status {
+        403 if matches!(code, Some(ErrorCode::Kicked | ErrorCode::Replaced)) => {
+            OpenError::LoginEnded(problem.text())
+        }
         401 | 403 => OpenError::TokenRefused(problem.text()),
         409 if code == Some(ErrorCode::StreamTaken) => OpenError::HigherClaim(problem.text()),
         404 | 409 if !problem.kind.ends_with(":fenced") => OpenError::NotHere(problem.text()),

@@ -92,7 +92,7 @@ async fn a_session_is_opened_with_the_headers_of_an_sdk_and_closed_at_its_resour
 
 #[tokio::test]
 async fn each_refusal_is_told_apart() {
-    // PUB-5, PLAY-3
+    // PUB-5, PLAY-3, ROOM-7, ROOM-8
     let problem = |kind: &str, code: &str| {
         format!(r#"{{"type":"urn:waystation:problem:{kind}","detail":"why"{code}}}"#)
     };
@@ -104,6 +104,9 @@ async fn each_refusal_is_told_apart() {
         ("409 Conflict", "", problem("fenced", ""), OpenError::Refused { status: 409, detail: why() }),
         ("401 Unauthorized", "", problem("token", r#","code":1002033"#), OpenError::TokenRefused(why())),
         ("403 Forbidden", "", problem("forbidden", ""), OpenError::TokenRefused(why())),
+        ("403 Forbidden", "", problem("forbidden", r#","code":1003025"#), OpenError::TokenRefused(why())),
+        ("403 Forbidden", "", problem("forbidden", r#","code":1002055"#), OpenError::LoginEnded(why())),
+        ("403 Forbidden", "", problem("forbidden", r#","code":1002050"#), OpenError::LoginEnded(why())),
         ("503 Unavailable", "Retry-After: 2\r\n", problem("unavailable", ""), busy(Some(2))),
         ("503 Unavailable", "Retry-After: 999999\r\n", String::new(), busy(Some(60))),
         ("503 Unavailable", "", "<html>".into(), busy(None)),

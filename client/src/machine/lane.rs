@@ -186,9 +186,9 @@ impl Lane {
         [self.walk.poll_timeout(), self.planner.poll_timeout(reachable)].into_iter().flatten().min()
     }
 
-    /// A node refused the token: a fresh one may be taken elsewhere.
+    /// A node refused the token: a fresh one may be taken.
     pub(super) fn failing(&mut self, failure: &Failure, now: Instant) {
-        if matches!(failure, Failure::TokenRefused(_)) {
+        if matches!(failure, Failure::TokenRefused(_) | Failure::LoginEnded(_)) {
             self.planner.want(now);
         }
     }

@@ -43,6 +43,10 @@ pub enum Failure {
     /// The node does not take the token: its clock or its keys may be wrong (PUB-5).
     #[error("token refused by the node: {0}")]
     TokenRefused(String),
+    /// The node says that the login was ended: the user was kicked, or logged in elsewhere. Not the node's fault, and not its
+    /// to say with which code the stream ends: the room's end follows, or a plan in the name of the room's new login.
+    #[error("the login was ended, says the node: {0}")]
+    LoginEnded(String),
     /// Some other refusal of the node: full, leaving, or an unusable answer.
     #[error("refused: {0}")]
     Refused(String),
@@ -71,7 +75,7 @@ impl Failure {
             Self::Unreachable(_) | Self::Gone => "unreachable",
             Self::TimedOut => "timed_out",
             Self::NotHere => "not_here",
-            Self::HigherClaim | Self::TokenRefused(_) | Self::Refused(_) => "refused",
+            Self::HigherClaim | Self::TokenRefused(_) | Self::LoginEnded(_) | Self::Refused(_) => "refused",
             Self::Down | Self::Closed(_) | Self::Silent => "media_lost",
             Self::Unneeded => "unneeded",
         }
@@ -84,6 +88,7 @@ impl Failure {
             Self::NotHere
             | Self::HigherClaim
             | Self::TokenRefused(_)
+            | Self::LoginEnded(_)
             | Self::Refused(_)
             | Self::Closed(_) => true,
             Self::Unreachable(_)

@@ -36,6 +36,9 @@ const NOT_HERE = JSON.stringify({ type: "urn:waystation:not-here", detail: "not 
 test.each([
   [401, null, "{}", { kind: "tokenRefused", detail: "" }],
   [403, null, '{"title":"Forbidden"}', { kind: "tokenRefused", detail: "Forbidden" }],
+  [403, null, '{"detail":"no","code":1003025}', { kind: "tokenRefused", detail: "no" }],
+  [403, null, '{"detail":"kicked","code":1002055}', { kind: "loginEnded", detail: "kicked" }],
+  [403, null, '{"detail":"elsewhere","code":1002050}', { kind: "loginEnded", detail: "elsewhere" }],
   [409, "1", NOT_HERE, { kind: "notHere" }],
   [404, null, "<h1>no</h1>", { kind: "notHere" }],
   [409, null, FENCED, { kind: "higherClaim" }],

@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Failed,
     /// It failed while nobody answered: it is still to be tried.
     Void,
-    /// It answers, but does not have the stream now.
+    /// It answers, but does not have the stream now, or does not know the login any more.
     NotHere,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Sum {
     Open,
     /// Some failures are void.
     Void,
-    /// Somebody answers that the stream is not there.
+    /// Somebody answers that it may be there soon: the stream, or the login's successor.
     NotHere,
     /// All failed, and it counts.
     AllFailed,

@@ -104,6 +104,7 @@ fn failure(text: &str) -> Failure {
         "unreachable" => Failure::Unreachable("connection refused".into()),
         "timedout" => Failure::TimedOut,
         "nothere" => Failure::NotHere,
+        "loginended" => Failure::LoginEnded("kicked".into()),
         "higherclaim" => Failure::HigherClaim,
         "tokenrefused" => Failure::TokenRefused("expired".into()),
         "refused" => Failure::Refused("full".into()),

@@ -172,7 +172,7 @@ export class Lane {
 
   /** An attempt is failing. Where the node refused the token, a fresh one may be taken elsewhere. */
   failing(failure: Failure, now: Instant): void {
-    if (failure.kind === "tokenRefused") this.planner.want(now);
+    if (failure.kind === "tokenRefused" || failure.kind === "loginEnded") this.planner.want(now);
   }
 
   /** Extended data of a state. */

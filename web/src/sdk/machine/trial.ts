@@ -26,6 +26,11 @@ export type Failure =
   | { readonly kind: "higherClaim" }
   /** The node does not take the token: its clock or its keys may be wrong (PUB-5). */
   | { readonly kind: "tokenRefused"; readonly detail: string }
+  /**
+   * The node says that the login was ended: the user was kicked, or logged in elsewhere. Not the node's fault, and not its to
+   * say with which code the stream ends: the room's end follows, or a plan in the name of the room's new login.
+   */
+  | { readonly kind: "loginEnded"; readonly detail: string }
   /** Some other refusal of the node: full, leaving, or an unusable answer. */
   | { readonly kind: "refused"; readonly detail: string }
   /** The transport was up and is down. */
@@ -47,6 +52,7 @@ export function failureText(failure: Failure): string {
     case "notHere": return "the stream is not here now";
     case "higherClaim": return "fenced by a higher claim";
     case "tokenRefused": return `token refused by the node: ${failure.detail}`;
+    case "loginEnded": return `the login was ended, says the node: ${failure.detail}`;
     case "refused": return `refused: ${failure.detail}`;
     case "down": return "connection lost";
     case "closed": return `ended by the node: ${failure.detail}`;
@@ -69,6 +75,7 @@ export function failureWord(failure: Failure): string {
       return "not_here";
     case "higherClaim":
     case "tokenRefused":
+    case "loginEnded":
     case "refused":
       return "refused";
     case "down":
@@ -88,6 +95,7 @@ export function isAnswer(failure: Failure): boolean {
     case "notHere":
     case "higherClaim":
     case "tokenRefused":
+    case "loginEnded":
     case "refused":
     case "closed":
       return true;

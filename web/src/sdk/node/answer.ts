@@ -37,8 +37,10 @@ export function refusal(status: number, retryAfter: string | null, body: string)
   const { type, text, code } = problem(body);
   switch (status) {
     case 401:
-    case 403:
-      return { kind: "tokenRefused", detail: text };
+    case 403: {
+      const ended = status === 403 && (code === ErrorCode.Kicked || code === ErrorCode.Replaced);
+      return { kind: ended ? "loginEnded" : "tokenRefused", detail: text };
+    }
     case 404:
     case 409:
       if (status === 409 && code === ErrorCode.StreamTaken) return { kind: "higherClaim" };

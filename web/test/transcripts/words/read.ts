@@ -123,6 +123,7 @@ const FAILURES: Readonly<Record<string, Failure>> = {
   unreachable: { kind: "unreachable", detail: "connection refused" },
   timedout: { kind: "timedOut" },
   nothere: { kind: "notHere" },
+  loginended: { kind: "loginEnded", detail: "kicked" },
   higherclaim: { kind: "higherClaim" },
   tokenrefused: { kind: "tokenRefused", detail: "expired" },
   refused: { kind: "refused", detail: "full" },

@@ -128,7 +128,7 @@ export function note(walk: Core, at: Session, failure: Failure, shared: Shared, 
 }
 
 function verdictOn(at: Session, failure: Failure): Verdict {
-  if (failure.kind === "notHere") return { kind: "notHere" };
+  if (failure.kind === "notHere" || failure.kind === "loginEnded") return { kind: "notHere" };
   if (isAnswer(failure)) return { kind: "failed" };
   return { kind: "open", attempt: at.attempt, since: at.started, until: at.started + ATTEMPT_TIME };
 }
