@@ -16,6 +16,7 @@ pub mod signal;
 
 mod config;
 mod server;
+mod silence;
 #[cfg(test)]
 mod takes;
 

@@ -1,6 +1,9 @@
 //! One attachment: a bidirectional stream to one coordinator, from hello to break.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    pin::pin,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use thiserror::Error;
@@ -20,7 +23,10 @@ use waystation_proto::{
 };
 
 use super::{Agent, AgentEvent, Exchange};
-use crate::control::{Ended, ExchangeError, Revocation};
+use crate::{
+    control::{Ended, ExchangeError, Revocation},
+    silence::silence,
+};
 
 /// Both sides beat this often.
 const BEAT_EVERY: Duration = Duration::from_millis(200);
@@ -138,14 +144,13 @@ impl Attachment {
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sequence = 0;
-        let silence = tokio::time::sleep(DEAD_AFTER);
-        tokio::pin!(silence);
+        let mut quiet = pin!(silence(DEAD_AFTER));
         loop {
             // 1. what the coordinator says, 2. our beat, 3. what we have to say, 4. exchanges.
             let outgoing = tokio::select! {
                 biased;
                 message = self.inbound.message() => {
-                    silence.as_mut().reset(tokio::time::Instant::now() + DEAD_AFTER);
+                    quiet.set(silence(DEAD_AFTER));
                     match message {
                         Ok(Some(message)) => match self.take(agent, message).await {
                             Ok(()) => continue,
@@ -155,7 +160,7 @@ impl Attachment {
                         Err(status) => return Some(status.into()),
                     }
                 }
-                () = &mut silence => return Some(AttachError::Silent),
+                () = &mut quiet => return Some(AttachError::Silent),
                 _ = beat.tick() => {
                     sequence += 1;
                     Outgoing::Beat(v1::RelayBeat { sequence, load: Some((agent.settings.load)().into()) })

@@ -31,7 +31,10 @@ use waystation_proto::{
 };
 
 use super::handshake::{HandshakeError, Identity, Side, Trust};
-use crate::control::{LinkId, LinkUp, PeerMessage};
+use crate::{
+    control::{LinkId, LinkUp, PeerMessage},
+    silence::silence,
+};
 
 /// A side that says nothing else says this often that it lives.
 const BEAT_EVERY: Duration = Duration::from_millis(200);
@@ -231,11 +234,15 @@ impl Links {
         };
         let inward = async {
             loop {
-                let message = match timeout(DEAD_AFTER, inbound.next()).await {
-                    Err(_) => return LinkError::Silent,
-                    Ok(None) => return LinkError::Ended,
-                    Ok(Some(Err(status))) => return LinkError::Refused(status),
-                    Ok(Some(Ok(message))) => message,
+                let heard = tokio::select! {
+                    biased;
+                    heard = inbound.next() => heard,
+                    () = silence(DEAD_AFTER) => return LinkError::Silent,
+                };
+                let message = match heard {
+                    None => return LinkError::Ended,
+                    Some(Err(status)) => return LinkError::Refused(status),
+                    Some(Ok(message)) => message,
                 };
                 match PeerMessage::from_wire(message) {
                     Ok(None) => {}
