@@ -115,6 +115,8 @@ impl Shell {
         let closed = loop {
             let due = self.client.poll_timeout();
             let input = tokio::select! {
+                // What has happened already comes before the time at which it would have been missed.
+                biased;
                 command = commands.recv() => match command {
                     Some(Command::Close(ended)) => break Some(ended),
                     Some(command) => self.command(command),
