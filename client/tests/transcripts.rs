@@ -72,6 +72,11 @@ impl Run {
                 }
             }
             ["wait"] => {}
+            // It stood still: nobody has told it of the time.
+            ["first", words @ ..] => {
+                self.now_ms = at;
+                self.input(line, at, words);
+            }
             words => {
                 let now = self.instant(at);
                 self.handle(words::parse(words, now).unwrap_or_else(|| panic!("unknown input: {line}")));
@@ -105,7 +110,9 @@ fn run(file: &str) -> String {
         let (at, words) = input.split_once(' ').unwrap_or_else(|| panic!("no input: {line}"));
         let at: u64 = at.parse().unwrap_or_else(|_| panic!("no time: {line}"));
         let words: Vec<&str> = words.split_whitespace().collect();
-        run.advance(at);
+        if words.first() != Some(&"first") {
+            run.advance(at);
+        }
         writeln!(run.text, "{line}").unwrap();
         run.input(line, at, &words);
     }

@@ -60,6 +60,10 @@ class Run {
     switch (what) {
       case "wait":
         break;
+      case "first":
+        // It stood still: nobody has told it of the time.
+        this.#now = at;
+        return this.input(at, words.slice(1));
       case "late":
         this.#now += number(first);
         this.handle({ kind: "timeout" });
@@ -113,7 +117,7 @@ function run(file: string): string {
       run.write(line);
       continue;
     }
-    run.advance(number(at));
+    if (!words.startsWith("first ")) run.advance(number(at));
     run.write(line);
     run.input(number(at), words.split(/\s+/));
   }

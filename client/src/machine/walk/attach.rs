@@ -6,7 +6,7 @@ use waystation_proto::{NodeId, NodeRef};
 
 use super::{
     ATTEMPT_TIME, Ending, Standing, State, Walk, WalkOutput,
-    session::{HEDGE_PAUSE, InUse, LATE, SILENCE_JITTER, STILL_SILENT, Session},
+    session::{HEDGE_PAUSE, InUse, LATE, LOOK, SILENCE_JITTER, STILL_SILENT, Session},
 };
 use crate::{
     config::Hedging,
@@ -18,6 +18,14 @@ use crate::{
 
 /// A coordinator's word reaches all its clients at once: they hedge within this time.
 const SUSPECT_JITTER: Duration = Duration::from_millis(200);
+
+/// When something is to be done beside a hedge.
+pub(super) fn moving_due(from: &InUse, to: &Session, ready: Option<Instant>) -> Instant {
+    match ready {
+        Some(_) => from.quiet_since + STILL_SILENT,
+        None => from.lost_due().min(to.started + ATTEMPT_TIME),
+    }
+}
 
 impl Walk {
     pub(super) fn ready(&mut self, attempt: AttemptId, shared: &mut Shared, now: Instant) {
@@ -103,7 +111,7 @@ impl Walk {
     pub(super) fn lost(&mut self, failure: Failure, shared: &mut Shared, now: Instant) {
         let (from, hedge) = match &self.state {
             State::Attached { on } => (on.clone(), None),
-            State::Moving { from, to, ready } => (from.clone(), Some((to.clone(), *ready))),
+            State::Moving { from, to, ready, .. } => (from.clone(), Some((to.clone(), *ready))),
             State::Waiting
             | State::Dialing { .. }
             | State::Judging
@@ -168,7 +176,7 @@ impl Walk {
                 self.start_hedge(from, shared, now);
             }
             // Its media still comes, and there is no other node: silence will tell.
-            Hedging::On if now < on.heard_at + STILL_SILENT => {}
+            Hedging::On if now < on.quiet_since + STILL_SILENT => {}
             Hedging::On | Hedging::Off => self.lost(Failure::Gone, shared, now),
         }
     }
@@ -212,7 +220,7 @@ impl Walk {
         match self.roll.candidate(Some(&except)).cloned() {
             Some(node) => {
                 let to = self.dial(&node, Standing::Standby, shared, now);
-                self.state = State::Moving { from, to, ready: None };
+                self.state = State::Moving { from, to, ready: None, looked_at: now };
             }
             None => {
                 from.suspected = None;
@@ -222,18 +230,32 @@ impl Walk {
         }
     }
 
+    /// A look that comes too late: we stood still, and what the node sent meanwhile may not have been read, whatever is heard
+    /// first. Its silence counts from now on. Once a hedge is ready, so much is granted one time only: by the next look
+    /// what came has been read, and a page whose timers are slowed down has nothing but late ones.
+    pub(super) fn notice_stop(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Attached { on } if now > on.due() + LATE => on.restart(now),
+            State::Moving { from, to, ready, looked_at } => {
+                let due = moving_due(from, to, *ready).min(*looked_at + LOOK);
+                if now > due + LATE && ready.is_none_or(|ready| from.quiet_since <= ready) {
+                    from.restart(now);
+                }
+                *looked_at = now;
+            }
+            State::Waiting
+            | State::Dialing { .. }
+            | State::Attached { .. }
+            | State::Judging
+            | State::Resting { .. }
+            | State::Ended(_) => {}
+        }
+    }
+
     pub(super) fn moving_timeout(&mut self, shared: &mut Shared, now: Instant) {
-        let State::Moving { from, to, ready } = &mut self.state else { return };
+        let State::Moving { from, to, ready, .. } = &self.state else { return };
         match ready {
             Some(_) => self.decide(shared, now),
-            None if now > from.lost_due().min(to.started + ATTEMPT_TIME) + LATE => {
-                // We slept: neither is to blame yet.
-                from.restart(now);
-                if now >= to.started + ATTEMPT_TIME {
-                    let attempt = to.attempt;
-                    self.failed(attempt, Failure::TimedOut, shared, now);
-                }
-            }
             None if now >= from.lost_due() => self.lost(Failure::Silent, shared, now),
             None if now >= to.started + ATTEMPT_TIME => {
                 let attempt = to.attempt;
@@ -245,7 +267,7 @@ impl Walk {
 
     /// The hedge is ready: does it win?
     fn decide(&mut self, shared: &mut Shared, now: Instant) {
-        let State::Moving { from, to, ready: Some(ready) } = &self.state else { return };
+        let State::Moving { from, to, ready: Some(ready), .. } = &self.state else { return };
         if from.heard_at > *ready {
             let (mut on, to) = (from.clone(), to.clone());
             self.drop_session(&to, now);
@@ -253,7 +275,7 @@ impl Walk {
             on.suspected = None;
             on.hedge_from = now + HEDGE_PAUSE;
             self.state = State::Attached { on };
-        } else if now >= from.heard_at + STILL_SILENT {
+        } else if now >= from.quiet_since + STILL_SILENT {
             let (from, to) = (from.clone(), to.clone());
             self.win(from, to, Failure::Silent, shared, now);
         }

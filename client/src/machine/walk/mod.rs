@@ -31,7 +31,8 @@
 //! been silent for three beats and stays so; else it is hung up, and nothing has happened. A coordinator's word that the node
 //! is suspect starts a hedge too, and no more than that. Hedges on such soft evidence are jittered and rationed, because
 //! a hiccup that all clients see must not double the load of the cluster; and a timer that fires late proves
-//! that we slept, not that the node did. A refused connection is hard evidence: the process is gone. That hedge is not rationed.
+//! that we slept, not that the node did. (While it moves the walk looks every 50 ms: so a stop of ours shows, whatever is heard
+//! first after it.) A refused connection is hard evidence: the process is gone. That hedge is not rationed.
 //! Two seconds of silence, or the transport's end, are a lost session, hedged or not: the app hears of it
 //! (1003020, 1004020), and the walk starts again, with the lost node as the last of its list; a hedge under way
 //! becomes the first attempt of it.
@@ -53,8 +54,9 @@ use std::{
 use waystation_proto::{Node, NodeRef};
 
 use self::{
+    attach::moving_due,
     roll::{Roll, Sum, Verdict},
-    session::{InUse, LATE, STILL_SILENT, Session},
+    session::{InUse, LOOK, Session},
 };
 use super::{
     backoff::Backoff,
@@ -85,7 +87,7 @@ enum State {
     /// One session, in use.
     Attached { on: InUse },
     /// Make before break: the session in use, and a hedge.
-    Moving { from: InUse, to: Session, ready: Option<Instant> },
+    Moving { from: InUse, to: Session, ready: Option<Instant>, looked_at: Instant },
     /// No node is left to dial; some verdicts are open.
     Judging,
     /// Until the next round.
@@ -200,6 +202,7 @@ impl Walk {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
+        self.notice_stop(now);
         match input {
             WalkInput::Nodes(nodes) => {
                 self.roll.set(nodes);
@@ -231,8 +234,9 @@ impl Walk {
             State::Judging => None,
             State::Dialing { at, .. } => Some(at.started + ATTEMPT_TIME),
             State::Attached { on } => Some(on.due()),
-            State::Moving { from, to, ready: None } => Some(from.lost_due().min(to.started + ATTEMPT_TIME)),
-            State::Moving { from, ready: Some(_), .. } => Some(from.heard_at + STILL_SILENT),
+            State::Moving { from, to, ready, looked_at } => {
+                Some(moving_due(from, to, *ready).min(*looked_at + LOOK))
+            }
             State::Resting { until, .. } => Some(*until),
             State::Ended(_) => return None,
         };
@@ -277,7 +281,6 @@ impl Walk {
                 let attempt = at.attempt;
                 self.failed(attempt, Failure::TimedOut, shared, now);
             }
-            State::Attached { on } if now > on.due() + LATE => on.restart(now),
             State::Attached { on } if now >= on.lost_due() => self.lost(Failure::Silent, shared, now),
             State::Attached { on } if now >= on.hedge_due() => self.hedge_if_allowed(shared, now),
             State::Moving { .. } => self.moving_timeout(shared, now),

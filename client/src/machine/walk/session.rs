@@ -21,6 +21,9 @@ pub(super) const LOST: Duration = Duration::from_secs(2);
 /// A timer this late is no evidence of silence: what was received may not have been looked at.
 pub(super) const LATE: Duration = Duration::from_millis(100);
 
+/// From one look at a session in use to the next while a hedge is under way, so that a stop of ours shows.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
 /// From one look at a session that may not be hedged to the next.
 pub(super) const HEDGE_PAUSE: Duration = Duration::from_secs(10);
 

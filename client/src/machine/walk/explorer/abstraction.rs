@@ -123,9 +123,9 @@ fn instants(world: &mut World) -> Vec<&mut Instant> {
     match &mut walk.state {
         State::Dialing { at, .. } => all.push(&mut at.started),
         State::Attached { on } => all.extend(instants_in_use(on)),
-        State::Moving { from, to, ready } => {
+        State::Moving { from, to, ready, looked_at } => {
             all.extend(instants_in_use(from));
-            all.push(&mut to.started);
+            all.extend([&mut to.started, looked_at]);
             all.extend(ready);
         }
         State::Resting { until, .. } => all.push(until),

@@ -10,7 +10,8 @@ use waystation_proto::{Health, Load, Node, NodeId, NodeRef};
 use super::{
     super::{
         ATTEMPT_TIME, Ending, State, Walk, WalkInput, WalkOutput,
-        session::{HEDGE_PAUSE, LATE},
+        attach::moving_due,
+        session::{HEDGE_PAUSE, LATE, LOOK},
     },
     abstraction,
 };
@@ -50,8 +51,8 @@ pub(super) enum Witness {
 pub(super) enum Act {
     /// The time that the walk asked for has come.
     Due,
-    /// It has come, and is over by more than a timer may be late.
-    Late,
+    /// It is over by more than a timer may be late, when the walk hears that.
+    Late(WalkInput),
     /// The device slept until the retry clock had run out.
     ClockRunsOut,
     /// Ten seconds in which the node in use was heard all the time.
@@ -137,7 +138,10 @@ impl Explorer {
             | State::Ended(_) => {}
         }
         if matches!(walk.state, State::Attached { .. }) || !walk.roll.any_tried() {
-            acts.push(Act::Late);
+            acts.push(Act::Late(WalkInput::Timeout));
+            if let State::Moving { to, ready: None, .. } = &walk.state {
+                acts.push(Act::Late(WalkInput::Ready(to.attempt)));
+            }
         }
         if let State::Attached { on } = &walk.state
             && on.suspected.is_none()
@@ -150,9 +154,12 @@ impl Explorer {
     /// Does it; checks what always holds; gives the next state.
     pub(super) fn step(&self, before: &World, act: &Act) -> Step {
         let mut world = before.clone();
+        if matches!(act, Act::Due | Act::Late(WalkInput::Timeout)) {
+            self.looks_show_nothing(&mut world);
+        }
         let (input, now) = match act {
             Act::Due => (WalkInput::Timeout, self.due(&world)),
-            Act::Late => (WalkInput::Timeout, self.due(&world) + LATE + Duration::from_millis(1)),
+            Act::Late(input) => (input.clone(), self.due(&world) + LATE + Duration::from_millis(1)),
             Act::ClockRunsOut => (WalkInput::Timeout, world.walk.clock.deadline().unwrap()),
             Act::TenSecondsOfBeats(attempt) => {
                 let now = self.base + HEDGE_PAUSE;
@@ -178,8 +185,25 @@ impl Explorer {
         world.walk.handle(input, &mut world.shared, now);
         let mut step = Step { world, used: None, ended: None, hedge_lost: false };
         self.look(before, &mut step, now);
+        if let (State::Moving { from, ready, .. }, Act::Late(_)) = (&before.walk.state, act)
+            && ready.is_none_or(|ready| from.quiet_since <= ready)
+        {
+            assert_eq!(step.used, None, "a late timer is taken for silence");
+        }
         abstraction::settle(&mut step.world, now, self.base);
         step
+    }
+
+    /// Beside a hedge time passes from look to look, until something is to be done.
+    fn looks_show_nothing(&self, world: &mut World) {
+        while let State::Moving { from, to, ready, looked_at } = &world.walk.state {
+            let look = *looked_at + LOOK;
+            if look >= moving_due(from, to, *ready) || look > self.due(world) {
+                break;
+            }
+            let now = self.due(world);
+            world.walk.handle(WalkInput::Timeout, &mut world.shared, now);
+        }
     }
 
     fn due(&self, world: &World) -> Instant {

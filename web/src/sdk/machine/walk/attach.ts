@@ -6,13 +6,18 @@ import type { Duration, Instant } from "../time";
 import { isAnswer, type AttemptId, type Failure } from "../trial";
 import { ATTEMPT_TIME, dial, dropSession, end, next, note, record, type Core, type Moving } from "./core";
 import {
-  heardAt, HEDGE_PAUSE, LATE, lostDue, newInUse, paused, restarted, SILENCE_JITTER, STILL_SILENT, trialOf,
+  due, heardAt, HEDGE_PAUSE, LATE, LOOK, lostDue, newInUse, paused, restarted, SILENCE_JITTER, STILL_SILENT, trialOf,
   type InUse, type Session,
 } from "./session";
 import type { Standing } from "./words";
 
 /** A coordinator's word reaches all its clients at once: they hedge within this time. */
 const SUSPECT_JITTER: Duration = 200;
+
+/** When something is to be done beside a hedge. */
+export function movingDue({ from, to, ready }: Moving): Instant {
+  return ready === undefined ? Math.min(lostDue(from), to.started + ATTEMPT_TIME) : from.quietSince + STILL_SILENT;
+}
 
 /** The attempt's session can be used. */
 export function ready(walk: Core, attempt: AttemptId, shared: Shared, now: Instant): void {
@@ -165,7 +170,7 @@ export function gone(walk: Core, node: NodeRef, shared: Shared, now: Instant): v
     case "on":
       if (walk.roll.candidate(node.id) !== undefined) return startHedge(walk, on, shared, now);
       // Its media still comes, and there is no other node: silence will tell.
-      if (now < on.heardAt + STILL_SILENT) return;
+      if (now < on.quietSince + STILL_SILENT) return;
       return lost(walk, { kind: "gone" }, shared, now);
     case "off":
       return lost(walk, { kind: "gone" }, shared, now);
@@ -209,21 +214,44 @@ function hedge(walk: Core, from: InUse, shared: Shared, now: Instant): void {
     return;
   }
   const to = dial(walk, node, "standby", shared, now);
-  walk.state = { kind: "moving", from, to, ready: undefined };
+  walk.state = { kind: "moving", from, to, ready: undefined, lookedAt: now };
+}
+
+/**
+ * A look that comes too late: we stood still, and what the node sent meanwhile may not have been read, whatever is heard
+ * first. Its silence counts from now on. Once a hedge is ready, so much is granted one time only: by the next look what
+ * came has been read, and a page whose timers are slowed down has nothing but late ones.
+ */
+export function noticeStop(walk: Core, now: Instant): void {
+  const { state } = walk;
+  switch (state.kind) {
+    case "attached":
+      if (now > due(state.on) + LATE) walk.state = { ...state, on: restarted(state.on, now) };
+      return;
+    case "moving": {
+      const { from, ready } = state;
+      const late = now > Math.min(movingDue(state), state.lookedAt + LOOK) + LATE;
+      const granted = ready === undefined || from.quietSince <= ready;
+      walk.state = { ...state, from: late && granted ? restarted(from, now) : from, lookedAt: now };
+      return;
+    }
+    case "waiting":
+    case "dialing":
+    case "judging":
+    case "resting":
+    case "ended":
+      return;
+    default:
+      return unreachable(state);
+  }
 }
 
 /** Time has passed beside a hedge. */
 export function movingTimeout(walk: Core, state: Moving, shared: Shared, now: Instant): void {
   if (state.ready !== undefined) return decide(walk, shared, now);
   const { from, to } = state;
-  const attemptDue = to.started + ATTEMPT_TIME;
-  if (now > Math.min(lostDue(from), attemptDue) + LATE) {
-    // We slept: neither is to blame yet.
-    walk.state = { ...state, from: restarted(from, now) };
-  } else if (now >= lostDue(from)) {
-    return lost(walk, { kind: "silent" }, shared, now);
-  }
-  if (now >= attemptDue) failed(walk, to.attempt, { kind: "timedOut" }, shared, now);
+  if (now >= lostDue(from)) return lost(walk, { kind: "silent" }, shared, now);
+  if (now >= to.started + ATTEMPT_TIME) failed(walk, to.attempt, { kind: "timedOut" }, shared, now);
 }
 
 /** The hedge is ready: does it win? */
@@ -235,7 +263,7 @@ function decide(walk: Core, shared: Shared, now: Instant): void {
     dropSession(walk, to, now);
     walk.roll.forget();
     walk.state = { kind: "attached", on: paused(from, now) };
-  } else if (now >= from.heardAt + STILL_SILENT) {
+  } else if (now >= from.quietSince + STILL_SILENT) {
     win(walk, state, { kind: "silent" }, shared, now);
   }
 }

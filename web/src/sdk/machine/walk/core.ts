@@ -46,6 +46,7 @@ export interface Moving {
   readonly to: Session;
   /** Since when the hedge can be used. */
   readonly ready: Instant | undefined;
+  readonly lookedAt: Instant;
 }
 
 /** What a walk consists of. */

@@ -32,10 +32,11 @@
  * up, it wins only if the first has been silent for three beats and stays so; else it is hung up, and nothing has
  * happened. A coordinator's word that the node is suspect starts a hedge too, and no more than that. Hedges on such soft
  * evidence are jittered and rationed, because a hiccup that all clients see must not double the load of the cluster; and
- * a timer that fires late proves that we slept, not that the node did. A refused connection is hard evidence: the process
- * is gone. That hedge is not rationed. Two seconds of silence, or the transport's end, are a lost session, hedged or not:
- * the app hears of it (1003020, 1004020), and the walk starts again, with the lost node as the last of its list; a hedge
- * under way becomes the first attempt of it.
+ * a timer that fires late proves that we slept, not that the node did. (While it moves the walk looks every 50 ms: so a
+ * stop of ours shows, whatever is heard first after it.) A refused connection is hard evidence: the process is gone. That
+ * hedge is not rationed. Two seconds of silence, or the transport's end, are a lost session, hedged or not: the app hears
+ * of it (1003020, 1004020), and the walk starts again, with the lost node as the last of its list; a hedge under way
+ * becomes the first attempt of it.
  *
  * For a publisher, each session that becomes the active one does so under a claim with a higher move. An attempt that
  * stands alone is dialled `active`; a hedge is dialled `standby` and activated when it wins. The walk says which.
@@ -45,9 +46,9 @@ import type { Shared } from "../hedge";
 import { unreachable, type NodeRef } from "../ids";
 import { earliest, type Duration, type Instant } from "../time";
 import type { Trace } from "../trial";
-import { failed, gone, heard, hedgeIfAllowed, lost, movingTimeout, ready, suspect } from "./attach";
+import { failed, gone, heard, hedgeIfAllowed, lost, movingDue, movingTimeout, noticeStop, ready, suspect } from "./attach";
 import { ATTEMPT_TIME, end, newCore, newRound, next, weigh, type Core } from "./core";
-import { due, hedgeDue, LATE, lostDue, restarted, STILL_SILENT, type InUse } from "./session";
+import { due, hedgeDue, LOOK, lostDue, type InUse } from "./session";
 import type { Attempts, WalkInput, WalkOutput } from "./words";
 
 export { ATTEMPT_TIME } from "./core";
@@ -69,6 +70,7 @@ export class Walk {
   handle(input: WalkInput, shared: Shared, now: Instant): void {
     const walk = this.#core;
     if (walk.state.kind === "ended") return;
+    noticeStop(walk, now);
     switch (input.kind) {
       case "nodes":
         walk.roll.set(input.nodes);
@@ -133,9 +135,7 @@ function stateDue(walk: Core): Instant | undefined {
     case "waiting": return walk.clock.retries() ? undefined : walk.roundStarted + LIST_TIME;
     case "dialing": return state.at.started + ATTEMPT_TIME;
     case "attached": return due(state.on);
-    case "moving":
-      if (state.ready !== undefined) return state.from.heardAt + STILL_SILENT;
-      return Math.min(lostDue(state.from), state.to.started + ATTEMPT_TIME);
+    case "moving": return Math.min(movingDue(state), state.lookedAt + LOOK);
     case "resting": return state.until;
     case "judging":
     case "ended":
@@ -167,8 +167,7 @@ function timeout(walk: Core, shared: Shared, now: Instant): void {
 }
 
 function attachedTimeout(walk: Core, on: InUse, shared: Shared, now: Instant): void {
-  if (now > due(on) + LATE) walk.state = { kind: "attached", on: restarted(on, now) };
-  else if (now >= lostDue(on)) lost(walk, { kind: "silent" }, shared, now);
+  if (now >= lostDue(on)) lost(walk, { kind: "silent" }, shared, now);
   else if (now >= hedgeDue(on)) hedgeIfAllowed(walk, on, shared, now);
 }
 

@@ -19,6 +19,9 @@ const LOST: Duration = 2_000;
 /** A timer this late is no evidence of silence: what was received may not have been looked at. */
 export const LATE: Duration = 100;
 
+/** From one look at a session in use to the next while a hedge is under way, so that a stop of ours shows. */
+export const LOOK: Duration = 50;
+
 /** From one look at a session that may not be hedged to the next. */
 export const HEDGE_PAUSE: Duration = 10_000;
 
