@@ -42,21 +42,13 @@ pub struct Plan {
     pub etcd_members: usize,
     pub coordinators: usize,
     pub relays: usize,
-    /// After how long a user that is not heard is gone.
-    pub heard_within_ms: u64,
     /// More words for each coordinator.
     pub coordinator_words: Vec<String>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self {
-            etcd_members: 3,
-            coordinators: 3,
-            relays: 3,
-            heard_within_ms: 90_000,
-            coordinator_words: Vec::new(),
-        }
+        Self { etcd_members: 3, coordinators: 3, relays: 3, coordinator_words: Vec::new() }
     }
 }
 
@@ -145,7 +137,6 @@ impl Site {
         command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", coordinator.port.number())]);
         command.args(["--admin-listen", "127.0.0.1:0", "--gather-ms", "0", "--ready-file"]).arg(&file);
         command.args(["--store", "etcd", "--etcd", &self.etcd.urls()]);
-        command.args(["--heard-within-ms", &self.plan.heard_within_ms.to_string()]);
         command.args(&self.plan.coordinator_words);
         command
             .env("WAYSTATION_COORDINATOR_CLUSTER_SECRET", CLUSTER_SECRET)
