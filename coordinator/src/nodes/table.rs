@@ -49,7 +49,13 @@ pub enum AttachRefusal {
 
 #[derive(Debug)]
 enum Stream {
-    Open { attachment: AttachmentId },
+    /// It said hello. Until it says more it may not have our welcome, and so no keys: clients are not sent to it.
+    Greeted {
+        attachment: AttachmentId,
+    },
+    Open {
+        attachment: AttachmentId,
+    },
     Broken,
 }
 
@@ -100,7 +106,7 @@ impl Table {
         }
     }
 
-    /// A relay attaches. An older attachment of it is over.
+    /// A relay attaches. An older attachment of it is over. The store is told once it beats.
     ///
     /// # Errors
     /// [`AttachRefusal`]
@@ -117,7 +123,7 @@ impl Table {
         self.last_attachment += 1;
         let attachment = AttachmentId(self.last_attachment);
         let written = self.nodes.remove(&id).and_then(|held| held.written);
-        let stream = Stream::Open { attachment };
+        let stream = Stream::Greeted { attachment };
         self.gone.remove(&id);
         self.losses.retain(|(_, lost)| *lost != id);
         self.nodes.insert(
@@ -129,7 +135,7 @@ impl Table {
 
     fn of(&mut self, id: &NodeId, wanted: AttachmentId) -> Option<&mut Held> {
         self.nodes.get_mut(id).filter(|held| match held.stream {
-            Stream::Open { attachment } => attachment == wanted,
+            Stream::Greeted { attachment } | Stream::Open { attachment } => attachment == wanted,
             Stream::Broken => false,
         })
     }
@@ -142,6 +148,7 @@ impl Table {
     /// A relay was heard.
     pub fn heard(&mut self, id: &NodeId, attachment: AttachmentId, load: Option<Load>, now: Instant) {
         if let Some(held) = self.of(id, attachment) {
+            held.stream = Stream::Open { attachment };
             held.heard = now;
             held.health = Health::Healthy;
             held.missed_by_peer = false;
@@ -265,6 +272,7 @@ impl Table {
             };
             let said = held.health == Health::Healthy || !quiet || held.missed_by_peer;
             let here = match (&held.stream, held.health) {
+                (Stream::Greeted { .. }, _) => return None,
                 (Stream::Open { .. }, Health::Healthy) => Wanted::Put,
                 (Stream::Open { .. } | Stream::Broken, _) => Wanted::Missed,
             };

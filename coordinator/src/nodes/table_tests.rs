@@ -25,11 +25,21 @@ struct Scene {
 impl Scene {
     fn of(count: u32) -> Self {
         let now = Instant::now();
-        let mut table = Table::new(FORGOTTEN);
-        let attachments = (0..count).map(|n| (n, table.attach(node(n, 1), now).unwrap())).collect();
-        let mut scene = Self { table, now, attachments };
+        let mut scene = Self { table: Table::new(FORGOTTEN), now, attachments: BTreeMap::new() };
+        for n in 0..count {
+            let attachment = scene.attach(node(n, 1));
+            scene.attachments.insert(n, attachment);
+        }
         scene.settle();
         scene
+    }
+
+    /// A relay attaches, and beats for the first time.
+    fn attach(&mut self, node: Node) -> AttachmentId {
+        let id = node.node.id.clone();
+        let attachment = self.table.attach(node, self.now).unwrap();
+        self.table.heard(&id, attachment, None, self.now);
+        attachment
     }
 
     /// What is wanted, as text, and done.
@@ -79,7 +89,7 @@ fn a_broken_stream_makes_a_node_suspect_at_once_and_its_return_healthy() {
     let id = node(2, 1).node.id;
     scene.table.broke(&id, scene.attachments[&2], scene.now);
     assert_eq!(scene.settle(), ["n2 Suspect"]);
-    let again = scene.table.attach(node(2, 1), scene.now).unwrap();
+    let again = scene.attach(node(2, 1));
     assert_eq!(scene.settle(), ["n2 Healthy"]);
     scene.table.broke(&id, scene.attachments[&2], scene.now);
     assert!(scene.settle().is_empty(), "the end of the older attachment is no news");
@@ -87,9 +97,23 @@ fn a_broken_stream_makes_a_node_suspect_at_once_and_its_return_healthy() {
 }
 
 #[test]
+fn a_relay_is_named_once_it_beats_for_before_that_it_may_have_no_keys() {
+    let mut scene = Scene::of(1);
+    let id = node(1, 1).node.id;
+    let attachment = scene.table.attach(node(1, 1), scene.now).unwrap();
+    assert!(scene.table.is_current(&id, attachment));
+    assert!(scene.settle().is_empty());
+    scene.table.heard(&id, attachment, None, scene.now);
+    assert_eq!(scene.settle(), ["n1 Healthy"]);
+    scene.table.attach(node(2, 1), scene.now).unwrap();
+    scene.attachments.insert(1, attachment);
+    assert_eq!(scene.pass(Duration::from_secs(20), 0..2), ["n2 gone"], "it never beat");
+}
+
+#[test]
 fn a_restarted_relay_is_a_new_one_and_its_older_life_is_refused() {
     let mut scene = Scene::of(1);
-    scene.table.attach(node(0, 2), scene.now).unwrap();
+    scene.attach(node(0, 2));
     assert_eq!(scene.settle(), ["n0 Healthy"]);
     assert!(matches!(scene.table.attach(node(0, 1), scene.now), Err(AttachRefusal::Older(_))));
 }
@@ -161,7 +185,7 @@ fn relays_that_were_sent_away_in_an_outage_are_missed_only_after_a_rest() {
 #[test]
 fn only_a_relay_that_is_attached_and_beats_is_taken_from_another() {
     let mut scene = Scene::of(2);
-    scene.table.attach(node(5, 1), scene.now).unwrap();
+    scene.attach(node(5, 1));
     assert!(matches!(scene.table.wanted(scene.now).as_slice(), [Wanted::Put(_)]));
     scene.settle();
     scene.table.adopt(node(7, 1), scene.now);
@@ -224,7 +248,7 @@ fn a_relay_that_comes_back_is_no_loss_any_more_and_is_not_written_again() {
         scene.table.broke(&node(n, 1).node.id, scene.attachments[&n], scene.now);
     }
     assert!(scene.table.suspects_itself());
-    let again = scene.table.attach(node(0, 1), scene.now).unwrap();
+    let again = scene.attach(node(0, 1));
     assert!(!scene.table.suspects_itself(), "one that is lost is no fault of ours");
     assert_eq!(scene.settle(), ["n1 Suspect"], "nobody heard of the first");
     scene.attachments.insert(0, again);
@@ -244,7 +268,7 @@ fn a_relay_that_is_gone_stays_gone_until_that_is_written_or_it_attaches() {
     assert!(gone(&scene), "the store still has it: that is no reason");
     scene.table.written(&Wanted::Delete(node(0, 2).node), scene.now);
     assert!(gone(&scene), "another life of it was deleted");
-    scene.table.attach(node(0, 1), scene.now).unwrap();
+    scene.attach(node(0, 1));
     assert_eq!(scene.settle(), ["n0 Healthy"]);
 }
 
