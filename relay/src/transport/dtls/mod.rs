@@ -4,6 +4,7 @@
 //! [`Association::read`] has checked before that the datagram comes from an address that passed a STUN check.
 
 mod hello;
+mod repeat;
 
 use std::{
     net::SocketAddr,
@@ -22,7 +23,10 @@ use rtc_dtls::{
 };
 use rtc_shared::TransportProtocol;
 
-use self::hello::{Hello, HelloReader};
+use self::{
+    hello::{Hello, HelloReader},
+    repeat::Heard,
+};
 use super::srtp::{Profile, SessionKeys};
 use crate::plane::DtlsRole;
 
@@ -130,8 +134,10 @@ enum Phase {
     Unstarted(Offered),
     /// We are the server, and the hello is not whole yet.
     AwaitingHello(HelloReader),
-    /// The handshake runs, or is done: the endpoint knows.
-    Running { we_are_client: bool },
+    /// The handshake runs.
+    Running { we_are_client: bool, heard: Heard },
+    /// It is done.
+    Done,
 }
 
 /// What a step of an association led to.
@@ -169,7 +175,7 @@ impl Association {
     pub fn reachable(&mut self, identity: &Identity, now: Instant) -> Progress {
         match self.phase {
             Phase::Unstarted(offered) => {
-                self.phase = Phase::Running { we_are_client: true };
+                self.phase = Phase::Running { we_are_client: true, heard: Heard::default() };
                 let config = match offered {
                     Offered::All => &identity.clients.all,
                     Offered::Aes128Gcm => &identity.clients.aes_128_gcm,
@@ -179,7 +185,7 @@ impl Association {
                     Err(error) => Progress::Failed(error.to_string()),
                 }
             }
-            Phase::AwaitingHello(_) | Phase::Running { .. } => Progress::None,
+            Phase::AwaitingHello(_) | Phase::Running { .. } | Phase::Done => Progress::None,
         }
     }
 
@@ -191,7 +197,7 @@ impl Association {
                 Hello::Partial => Progress::None,
                 Hello::Whole { profiles, datagrams } => self.accept(identity, &profiles, &datagrams, now),
             },
-            Phase::Running { .. } => self.feed(datagram, now),
+            Phase::Running { .. } | Phase::Done => self.feed(datagram, now),
         }
     }
 
@@ -201,7 +207,7 @@ impl Association {
             return Progress::Failed(format!("the peer offers no SRTP profile of ours, but {offered:04x?}"));
         };
         self.endpoint.set_server_config(Some(Arc::clone(&identity.servers[best])));
-        self.phase = Phase::Running { we_are_client: false };
+        self.phase = Phase::Running { we_are_client: false, heard: Heard::default() };
         let mut progress = Progress::None;
         for datagram in held {
             match self.feed(datagram, now) {
@@ -218,6 +224,11 @@ impl Association {
     }
 
     fn feed(&mut self, datagram: &[u8], now: Instant) -> Progress {
+        if let Phase::Running { heard, .. } = &mut self.phase
+            && heard.is_repeat(datagram)
+        {
+            return Progress::None;
+        }
         let flight = self.endpoint.poll_timeout(&PEER_ADDR);
         let events = match self.endpoint.read(now, PEER_ADDR, None, BytesMut::from(datagram)) {
             Ok(events) => events,
@@ -234,6 +245,7 @@ impl Association {
             // Application data is not asked about: no data channel is offered.
             if matches!(event, EndpointEvent::HandshakeComplete) {
                 progress = self.complete();
+                self.phase = Phase::Done;
             } else if matches!(event, EndpointEvent::PeerClosed) {
                 progress = Progress::Closed;
             }
@@ -242,7 +254,7 @@ impl Association {
     }
 
     fn complete(&self) -> Progress {
-        let Phase::Running { we_are_client } = self.phase else { return Progress::None };
+        let Phase::Running { we_are_client, .. } = self.phase else { return Progress::None };
         let Some(state) = self.endpoint.get_connection_state(PEER_ADDR) else {
             return Progress::Failed("the handshake left no state".to_owned());
         };

@@ -156,3 +156,54 @@ fn an_sdk_is_offered_aes_128_gcm_only_and_others_all_profiles() {
     assert_eq!(offer(Offered::Aes128Gcm), [0x0007]);
     assert_eq!(offer(Offered::All), [0x0007, 0x0008, 0x0001]);
 }
+
+/// The same flight as its sender would send it again: under new record numbers.
+fn again(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let renumber = |datagram: &Vec<u8>| {
+        let (mut out, mut at) = (datagram.clone(), 0);
+        while at + 13 <= out.len() {
+            out[at + 9] += 1;
+            at += 13 + usize::from(u16::from_be_bytes([out[at + 11], out[at + 12]]));
+        }
+        out
+    };
+    datagrams.iter().map(renumber).collect()
+}
+
+fn sent(association: &mut Association) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| association.poll_transmit()).map(|datagram| datagram.to_vec()).collect()
+}
+
+#[test]
+fn a_flight_that_got_lost_is_sent_again_although_the_peer_repeated_its_own_first() {
+    let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let start = Instant::now();
+    let (early, later) = (start + FLIGHT_INTERVAL / 2, start + FLIGHT_INTERVAL * 2);
+    let mut asking = Association::new(DtlsRole::Client, Offered::All, fingerprint(&server));
+    let mut answering = Association::new(DtlsRole::Server, Offered::All, fingerprint(&client));
+    asking.reachable(&client, start);
+    let pass = |flight: &[Vec<u8>], to: &mut Association, identity, now| {
+        for datagram in flight {
+            to.read(identity, datagram, now);
+        }
+        sent(to)
+    };
+    let cookie = pass(&sent(&mut asking), &mut answering, &server, start);
+    let hello = pass(&cookie, &mut asking, &client, start);
+    let answer = pass(&hello, &mut answering, &server, start);
+    assert_eq!(pass(&again(&hello), &mut answering, &server, early).len(), 0, "its own time is not over yet");
+    answering.handle_timeout(later);
+    assert_eq!(sent(&mut answering).len(), answer.len(), "the server's flight");
+    let keys = pass(&answer, &mut asking, &client, start);
+    assert!(!keys.is_empty());
+    assert_eq!(pass(&again(&answer), &mut asking, &client, early).len(), 0);
+    asking.handle_timeout(later);
+    let keys = sent(&mut asking);
+    assert!(!keys.is_empty(), "the client's flight");
+    for datagram in &keys {
+        if let Progress::Up(..) = answering.read(&server, datagram, later) {
+            return;
+        }
+    }
+    panic!("the server is not up");
+}
