@@ -1,10 +1,10 @@
 //! Keeps the copy up to date: lists, watches from there, and lists again when the store no longer holds what comes
 //! next, or became another store. What a store lost is first written back (see `recover`).
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Mirror, News,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     keys::{Key, Keys},
-    store::{Batch, Change, Store, StoreError, WatchError},
+    store::{Batch, Change, Listing, Store, StoreError, StoreId, WatchError},
 };
 
 /// After a failure, the store is asked again this soon.
@@ -24,8 +24,14 @@ pub trait Follower: Send {
     fn news(&mut self, news: &[News]);
     /// The store was reached.
     fn reached(&mut self);
-    /// The store cannot be reached, since then.
+    /// The store cannot be reached, since then. Told again as long as that lasts.
     fn lost(&mut self, why: &str, since: std::time::Instant);
+}
+
+/// The store is out of reach.
+struct Loss {
+    why: String,
+    since: std::time::Instant,
 }
 
 /// Why a watch ends.
@@ -33,14 +39,14 @@ enum End {
     /// The store holds no more what comes next, or nothing at all.
     ListAgain,
     /// It cannot be reached.
-    Broken { why: String, since: std::time::Instant },
+    Broken(Loss),
 }
 
 impl From<WatchError> for End {
     fn from(error: WatchError) -> Self {
         match error {
             WatchError::Compacted { .. } => Self::ListAgain,
-            WatchError::Broken { why, since } => Self::Broken { why, since },
+            WatchError::Broken { why, since } => Self::Broken(Loss { why, since }),
         }
     }
 }
@@ -53,38 +59,60 @@ pub async fn follow(
     owner: String,
     mut follower: impl Follower,
 ) {
+    let mut loss = None;
     loop {
         let asked = Instant::now().into_std();
-        let lost = match list(&*store, &mirror, &keys, &owner, &mut follower).await {
+        let listed = match look(&*store, keys.prefix(), loss.as_ref(), &mut follower).await {
+            Ok((id, listing)) => take(&*store, &mirror, &keys, &owner, &mut follower, id, &listing).await,
+            Err(error) => Err(error),
+        };
+        loss = match listed {
             Ok(Some(revision)) => match watch(&*store, &mirror, &keys, revision + 1, &mut follower).await {
                 End::ListAgain => None,
-                End::Broken { why, since } => Some((why, since)),
+                End::Broken(loss) => Some(loss),
             },
             Ok(None) => None,
-            Err(error) => Some((error.to_string(), asked)),
+            Err(error) => Some(Loss { why: error.to_string(), since: asked }),
         };
-        if let Some((why, since)) = lost {
-            follower.lost(&why, since);
+        if let Some(Loss { why, since }) = &loss {
+            follower.lost(why, *since);
             sleep(RETRY_AFTER).await;
         }
     }
 }
 
-/// Takes the store's content in, up to the revision that it answers with; `None` if it had lost it.
-async fn list(
+/// Asks for the store's content. A store that was lost may take long to fail again: the follower is told meanwhile.
+async fn look(
+    store: &dyn Store,
+    prefix: &str,
+    loss: Option<&Loss>,
+    follower: &mut impl Follower,
+) -> Result<(StoreId, Listing), StoreError> {
+    let mut looking = pin!(async { Ok((store.id().await?, store.list(prefix).await?)) });
+    let Some(Loss { why, since }) = loss else { return looking.await };
+    loop {
+        match timeout(RETRY_AFTER, &mut looking).await {
+            Ok(looked) => return looked,
+            Err(_) => follower.lost(why, *since),
+        }
+    }
+}
+
+/// Takes the store's content in; gives its revision, or `None` if the store had lost it.
+async fn take(
     store: &dyn Store,
     mirror: &Mirror,
     keys: &Keys,
     owner: &str,
     follower: &mut impl Follower,
+    id: StoreId,
+    listing: &Listing,
 ) -> Result<Option<u64>, StoreError> {
-    let id = store.id().await?;
-    let listing = store.list(keys.prefix()).await?;
     let copied = mirror.store();
-    match mirror.read(|view| compare(view, &copied, &id, &listing)) {
+    match mirror.read(|view| compare(view, &copied, &id, listing)) {
         Life::Same => {
             follower.reached();
-            let news = mirror.relist(id, &listing, Instant::now().into_std());
+            let news = mirror.relist(id, listing, Instant::now().into_std());
             follower.news(&news);
             Ok(Some(listing.revision))
         }
@@ -127,7 +155,7 @@ async fn watch(
                 }
                 Some(Err(error)) => return error.into(),
                 None => {
-                    return End::Broken { why: "it ended".into(), since: Instant::now().into_std() };
+                    return End::Broken(Loss { why: "it ended".into(), since: Instant::now().into_std() });
                 }
             },
             () = flush => {}

@@ -25,11 +25,18 @@ struct Distant {
     cut: watch::Sender<bool>,
     /// For so long a watch tries to get back before it tells that it broke.
     tries_for: Duration,
+    /// For so long a call tries before it fails.
+    calls_try_for: Duration,
 }
 
 impl Distant {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), cut: watch::Sender::new(false), tries_for: Duration::ZERO }
+        Self {
+            store: MemoryStore::new(),
+            cut: watch::Sender::new(false),
+            tries_for: Duration::ZERO,
+            calls_try_for: Duration::ZERO,
+        }
     }
 
     fn reach<'a, T>(&'a self, call: Answer<'a, T>) -> Answer<'a, T>
@@ -39,6 +46,7 @@ impl Distant {
         async move {
             sleep(ROUND_TRIP).await;
             if *self.cut.borrow() {
+                sleep(self.calls_try_for).await;
                 return Err(StoreError::Unavailable("the network is cut".into()));
             }
             call.await
@@ -158,6 +166,22 @@ async fn the_time_for_which_a_watch_tried_in_vain_counts_as_cut_off() {
     let mut config = config();
     config.timings.cut_off = Duration::from_secs(3600);
     let store = Distant { tries_for: config.timings.cut_off, ..Distant::new() };
+    let server = Server::over(config, Arc::new(store.clone())).await;
+    let mut ann = Client::login(&server, "ann").await;
+    store.cut.send_replace(true);
+    next(ann.events(), "the word to leave", |event| match event {
+        Event::TryOther(_) => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_in_time_although_a_call_still_tries() {
+    // ROOM-3
+    let mut config = config();
+    config.timings.cut_off = Duration::from_secs(1);
+    let store = Distant { calls_try_for: Duration::from_secs(3600), ..Distant::new() };
     let server = Server::over(config, Arc::new(store.clone())).await;
     let mut ann = Client::login(&server, "ann").await;
     store.cut.send_replace(true);
