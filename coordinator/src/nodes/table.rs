@@ -272,9 +272,11 @@ impl Table {
             };
             let said = held.health == Health::Healthy || !quiet || held.missed_by_peer;
             let here = match (&held.stream, held.health) {
-                (Stream::Greeted { .. }, _) => return None,
+                (Stream::Greeted { .. }, Health::Healthy) => return None,
+                // Clients know it only if it was named before.
+                (Stream::Greeted { .. }, _) if held.written.is_none() => return None,
                 (Stream::Open { .. }, Health::Healthy) => Wanted::Put,
-                (Stream::Open { .. } | Stream::Broken, _) => Wanted::Missed,
+                (Stream::Greeted { .. } | Stream::Open { .. } | Stream::Broken, _) => Wanted::Missed,
             };
             (news && said).then(|| here(node))
         };

@@ -111,6 +111,14 @@ fn a_relay_is_named_once_it_beats_for_before_that_it_may_have_no_keys() {
 }
 
 #[test]
+fn a_relay_that_greets_again_and_then_falls_silent_is_missed_like_any_other() {
+    // GO-2
+    let mut scene = Scene::of(3);
+    scene.table.attach(node(2, 1), scene.now).unwrap();
+    assert_eq!(scene.pass(Duration::from_secs(1), 0..2), ["n2 Suspect"]);
+}
+
+#[test]
 fn a_restarted_relay_is_a_new_one_and_its_older_life_is_refused() {
     let mut scene = Scene::of(1);
     scene.attach(node(0, 2));
