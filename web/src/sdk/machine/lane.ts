@@ -170,7 +170,7 @@ export class Lane {
     return earliest(this.#walk.pollTimeout(), this.planner.pollTimeout(reachable));
   }
 
-  /** An attempt is failing. Where the node refused the token, a fresh one may be taken elsewhere. */
+  /** An attempt is failing. Where the node refused the token, a fresh one may be taken. */
   failing(failure: Failure, now: Instant): void {
     if (failure.kind === "tokenRefused" || failure.kind === "loginEnded") this.planner.want(now);
   }

@@ -46,6 +46,7 @@ export interface Moving {
   readonly to: Session;
   /** Since when the hedge can be used. */
   readonly ready: Instant | undefined;
+  /** When the walk last looked: later looks show a stop of ours. */
   readonly lookedAt: Instant;
 }
 

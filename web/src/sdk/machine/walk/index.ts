@@ -20,7 +20,8 @@
  * - some failure is void: nobody answered, we are probably offline. The walk is *resting*, with backoff, and then tries
  *   those nodes again; all of them, if nobody at all was heard in this round (PUB-4). A sign of anybody ends the rest;
  * - for a play, some node answers "not here now": that is no failure of anybody. Short rests, then who answered so is
- *   asked again (PLAY-3): the publisher may be between two nodes just now;
+ *   asked again (PLAY-3): the publisher may be between two nodes just now. A node's word that the login was ended is taken
+ *   alike: it may be here before the coordinator's, which ends the stream with its code (ROOM-7, ROOM-8);
  * - there is no list yet: the walk is *waiting* for one, for 5 s if it may not try again.
  *
  * Whatever it does, the retry clock bounds it: it started when the last session was lost, or at the call. A node that

@@ -25,7 +25,7 @@ export type Verdict =
   | { readonly kind: "failed" }
   /** It failed while nobody answered: it is still to be tried. */
   | { readonly kind: "void" }
-  /** It answers, but does not have the stream now. */
+  /** It answers, but does not have the stream now, or does not know the login any more. */
   | { readonly kind: "notHere" };
 
 interface Tried {
@@ -42,7 +42,7 @@ type Sum =
   | "open"
   /** Some failures are void. */
   | "void"
-  /** Somebody answers that the stream is not there. */
+  /** Somebody answers that it may be there soon: the stream, or the login's successor. */
   | "notHere"
   /** All failed, and it counts. */
   | "allFailed";
