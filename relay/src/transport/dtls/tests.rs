@@ -207,3 +207,61 @@ fn a_flight_that_got_lost_is_sent_again_although_the_peer_repeated_its_own_first
     }
     panic!("the server is not up");
 }
+
+/// What a client gives an attempt (PUB-2).
+const ATTEMPT_TIME: Duration = Duration::from_secs(2);
+
+/// A handshake over a path that loses `lost_percent` of the datagrams and reorders the rest; the time until both sides are
+/// up, if they come to be.
+fn shake_over_a_bad_path(
+    seed: u64,
+    lost_percent: u64,
+    client: &Identity,
+    server: &Identity,
+) -> Option<Duration> {
+    let mut state = seed;
+    let mut dice = move |sides: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % sides
+    };
+    let start = Instant::now();
+    let mut now = start;
+    let mut sides = [
+        (Association::new(DtlsRole::Client, Offered::All, fingerprint(server)), client, false),
+        (Association::new(DtlsRole::Server, Offered::All, fingerprint(client)), server, false),
+    ];
+    sides[0].0.reachable(client, now);
+    while now < start + Duration::from_secs(15) {
+        let mut under_way: Vec<(usize, Vec<u8>)> = Vec::new();
+        for (from, side) in sides.iter_mut().enumerate() {
+            under_way.extend(sent(&mut side.0).into_iter().map(|datagram| (1 - from, datagram)));
+        }
+        under_way.retain(|_| dice(100) >= lost_percent);
+        if under_way.is_empty() {
+            now = sides.iter().filter_map(|side| side.0.poll_timeout()).min()?.max(now)
+                + Duration::from_millis(1);
+            for (association, ..) in &mut sides {
+                association.handle_timeout(now);
+            }
+        }
+        while !under_way.is_empty() {
+            let (to, datagram) = under_way.swap_remove(dice(under_way.len() as u64) as usize);
+            let (association, identity, up) = &mut sides[to];
+            *up |= matches!(association.read(identity, &datagram, now), Progress::Up(..));
+        }
+        if sides.iter().all(|side| side.2) {
+            return Some(now - start);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_handshake_comes_up_over_a_path_that_loses_and_reorders() {
+    let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let times: Vec<_> = (0..300).map(|seed| shake_over_a_bad_path(seed, 10, &client, &server)).collect();
+    let never: Vec<_> = (0..).zip(&times).filter(|(_, time)| time.is_none()).map(|(seed, _)| seed).collect();
+    assert_eq!(never, Vec::<u64>::new(), "the seeds of handshakes that never came up");
+    let in_time = times.iter().flatten().filter(|time| **time < ATTEMPT_TIME).count();
+    assert!(in_time >= times.len() * 98 / 100, "{in_time} of {} within an attempt's time", times.len());
+}
