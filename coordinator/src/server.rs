@@ -204,8 +204,9 @@ impl Coordinator {
             ended = &mut serving => Some(ended),
         };
         ready.send_replace(false);
-        context.serve(Serving::Leaving);
+        // What looks after the store would say that all may stay.
         background.shutdown().await;
+        context.serve(Serving::Leaving);
         upkeep::resign(&context).await;
         stop.send_replace(true);
         if ended.is_none() && timeout(STOP_WITHIN, &mut serving).await.is_err() {

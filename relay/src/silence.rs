@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// The wait is made of so many parts; a stop of any length passes for one of them.
+/// The wait is made of so many parts; a stop of any length passes for one of them, the last one, too.
 const PARTS: u32 = 6;
 
-/// Ends once nobody could have failed to hear for `limit`. To be begun anew with whatever is heard.
+/// Ends after `limit`, of which this process ran for all parts but one at least. To be begun anew with whatever is heard.
 pub(crate) async fn silence(limit: Duration) {
     for _ in 0..PARTS {
         sleep(limit / PARTS).await;

@@ -235,7 +235,9 @@ impl Connection {
         match self.log_in(login).await {
             Ok((room, snapshot)) => {
                 metrics::login("ok");
-                self.tell_room(room, snapshot).await
+                self.tell_room(room.clone(), snapshot).await?;
+                // A word about the login that came before it was ours was nobody's to tell.
+                self.check(&room).await
             }
             Err(CallError::Refused(refusal)) => {
                 metrics::login("refused");

@@ -105,7 +105,7 @@ pub async fn upgrade<D: Door>(
             // The client may be gone: then there is nobody to tell.
             let _ = timeout(SEND_TIME, socket.send(close)).await;
             // What it said meanwhile is read, up to its answer (RFC 6455 §7.1.1): if anything were left unread, the system
-            // would reset the connection, and the reason might never arrive.
+            // would reset the connection, and the reason might never arrive. Behind what is no WebSocket nothing can be read.
             let _ = timeout(CLOSE_TIME, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
         }
         drop((counted, permit));
