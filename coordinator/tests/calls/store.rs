@@ -99,6 +99,14 @@ impl Store for Distant {
     }
 }
 
+async fn told_to_leave(client: &mut Client) {
+    next(client.events(), "the word to leave", |event| match event {
+        Event::TryOther(_) => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn coordinators_on_one_store_work_like_one() {
     // ROOM-1, ROOM-4, ROOM-7, PUB-5
@@ -142,11 +150,7 @@ async fn a_coordinator_that_is_cut_off_from_its_store_sends_its_clients_away_aft
     let failed = ann.plan_publish("cam").await.unwrap_err();
     assert_eq!(failed.code(), tonic::Code::Unavailable, "no refusal: another coordinator may know better");
     assert!(ann.beat().await.is_empty(), "what is known is served for a while");
-    next(ann.events(), "the word to leave", |event| match event {
-        Event::TryOther(_) => Some(()),
-        _ => None,
-    })
-    .await;
+    told_to_leave(&mut ann).await;
     assert!(crate::support::connect(&server, "bob", 1, vec![login("bob", "b")]).await.is_err());
     store.cut.send_replace(false);
     soon("the store", async {
@@ -169,11 +173,7 @@ async fn the_time_for_which_a_watch_tried_in_vain_counts_as_cut_off() {
     let server = Server::over(config, Arc::new(store.clone())).await;
     let mut ann = Client::login(&server, "ann").await;
     store.cut.send_replace(true);
-    next(ann.events(), "the word to leave", |event| match event {
-        Event::TryOther(_) => Some(()),
-        _ => None,
-    })
-    .await;
+    told_to_leave(&mut ann).await;
 }
 
 #[tokio::test]
@@ -185,9 +185,5 @@ async fn clients_are_sent_away_in_time_although_a_call_still_tries() {
     let server = Server::over(config, Arc::new(store.clone())).await;
     let mut ann = Client::login(&server, "ann").await;
     store.cut.send_replace(true);
-    next(ann.events(), "the word to leave", |event| match event {
-        Event::TryOther(_) => Some(()),
-        _ => None,
-    })
-    .await;
+    told_to_leave(&mut ann).await;
 }
