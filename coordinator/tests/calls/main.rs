@@ -6,6 +6,7 @@
 mod nodes;
 mod rooms;
 mod several;
+#[path = "../../../tests/cluster/support/stopwatch.rs"]
 mod stopwatch;
 mod store;
 mod streams;

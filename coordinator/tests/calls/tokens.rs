@@ -194,7 +194,7 @@ async fn a_kick_through_one_coordinator_ends_the_login_at_another_and_at_all_rel
     let mut gone = vec![bob.told().await, bob.told().await];
     gone.sort();
     assert_eq!(gone, ["-ann", "-cam of ann"]);
-    let took = clock.elapsed();
+    let took = clock.ran();
     assert!(took < SECOND, "{took:?}");
     assert_eq!(code(ann.plan_publish("cam").await), 1_002_055);
     bob.plan_publish("cam").await.expect("the claim is free");
@@ -213,7 +213,7 @@ async fn whoever_is_kicked_is_told_at_once_while_the_news_of_its_busy_room_are_h
         let clock = Stopwatch::start();
         kick(&one, &name, 600).await.unwrap();
         assert_eq!(down(ann.events()).await, 1_002_055);
-        quickest = quickest.min(clock.elapsed());
+        quickest = quickest.min(clock.ran());
     }
     // Later, its relays would have ended its sessions, and its nodes have refused it, before it knew why.
     assert!(quickest < Duration::from_millis(25), "{quickest:?}");

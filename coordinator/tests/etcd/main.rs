@@ -7,6 +7,6 @@ mod failover;
 mod life;
 mod load;
 mod security;
-#[path = "../calls/stopwatch.rs"]
+#[path = "../../../tests/cluster/support/stopwatch.rs"]
 mod stopwatch;
 mod store;

@@ -15,6 +15,7 @@ pub mod process;
 pub mod ready;
 pub mod site;
 pub mod standstill;
+pub mod stopwatch;
 
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,9 @@ use waystation_proto::v1;
 
 use super::{
     coordinator::Coordinator,
-    pulse::{Pulse, Scene, play_out},
     refusing::{self, Manner},
+    scenes::{Scene, play_out},
+    stopwatch::Stopwatch,
 };
 use crate::{
     AudioTrack, Change, Engine, EngineConfig, ErrorCode, Event, Events, Kind, PlayConfig, PlayerState,
@@ -117,7 +118,7 @@ async fn a_broken_connection_is_mended_by_itself() {
 async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_each_answered() {
     // PUB-2, PUB-3
     play_out(async || {
-        let pulse = Pulse::start();
+        let clock = Stopwatch::start();
         let mut nodes = Vec::new();
         for (id, manner) in [
             ("gone", Manner::Gone),
@@ -143,7 +144,7 @@ async fn every_node_is_tried_before_a_failure_is_told_and_the_trace_says_what_ea
         // An attempt that took too long may be void: its node is tried again.
         let took_too_long =
             tried.len() > expected.len() || tried.iter().any(|(_, word)| *word == "timed_out");
-        if took_too_long && pulse.stood() {
+        if took_too_long && !clock.stops().is_empty() {
             engine.close().await;
             return Scene::Spoilt;
         }

@@ -19,7 +19,8 @@ use waystation_proto::{NodeRef, StreamKey};
 use super::{
     coordinator::Coordinator,
     node::{Bus, Node},
-    pulse::{Pulse, Scene, play_out},
+    scenes::{Scene, play_out},
+    stopwatch::Stopwatch,
 };
 use crate::{
     AudioTrack, Engine, EngineConfig, Event, Events, GapEvent, Kind, Outcome, PlayConfig, Player,
@@ -159,7 +160,7 @@ fn passed_on_by(picture: &ReceivedSample) -> String {
 
 /// A publisher and a player, and three nodes that may carry them.
 struct Cast {
-    pulse: Pulse,
+    clock: Stopwatch,
     nodes: Vec<Node>,
     engines: [Engine; 2],
     camera: JoinHandle<()>,
@@ -171,7 +172,7 @@ struct Cast {
 impl Cast {
     /// Publishes and plays: a first picture is there.
     async fn start() -> Self {
-        let pulse = Pulse::start();
+        let clock = Stopwatch::start();
         let bus = Bus::new();
         let nodes: Vec<Node> = ["a", "b", "c"].map(|id| Node::start(id, &bus)).into();
         let coordinator = Coordinator::start(nodes.iter().map(|node| node.listed.clone()).collect()).await;
@@ -186,7 +187,7 @@ impl Cast {
         assert!(first.keyframe);
         assert_eq!(first.data.len(), 3_001);
         let engines = [publishing, playing];
-        Self { pulse, nodes, engines, camera, player, of_publisher, of_player }
+        Self { clock, nodes, engines, camera, player, of_publisher, of_player }
     }
 
     /// The nodes where both work now: one, unless an attempt came to nothing.
@@ -209,7 +210,7 @@ impl Cast {
         let away = |told: &Told| told.gaps.iter().find(|gap| leads_away(gap, dead)).cloned();
         let gap = self.of_player.until(away).await;
         assert_eq!(gap.after.as_ref().unwrap().id.as_str(), played);
-        if gap.lasted >= LONGEST_GAP && self.pulse.stood() {
+        if gap.lasted >= LONGEST_GAP && !self.clock.stops().is_empty() {
             return None;
         }
         assert!(gap.lasted < LONGEST_GAP, "{:?}", gap.lasted);

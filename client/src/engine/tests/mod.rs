@@ -4,5 +4,8 @@ mod app;
 mod coordinator;
 mod death;
 mod node;
-mod pulse;
 mod refusing;
+mod scenes;
+#[path = "../../../../tests/cluster/support/stopwatch.rs"]
+#[expect(dead_code, reason = "what is measured here is how long media was away, not with a watch")]
+mod stopwatch;

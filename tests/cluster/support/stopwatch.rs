@@ -11,12 +11,12 @@ use std::{
 
 /// The thread looks at the clock this often.
 const STEP: Duration = Duration::from_millis(5);
-/// A look that is later than this means that nobody ran.
-const LATE: Duration = Duration::from_millis(25);
+/// A look that is so late means that nobody ran; less is the scheduler's daily work.
+const STANDSTILL: Duration = Duration::from_millis(50);
 
 struct Looks {
     last: Instant,
-    stood_still: Duration,
+    stops: Vec<Duration>,
 }
 
 impl Looks {
@@ -24,8 +24,8 @@ impl Looks {
         let now = Instant::now();
         let late = now.saturating_duration_since(self.last).saturating_sub(STEP);
         self.last = now;
-        if late > LATE {
-            self.stood_still += late;
+        if late >= STANDSTILL {
+            self.stops.push(late);
         }
     }
 }
@@ -41,22 +41,28 @@ pub struct Stopwatch {
 impl Stopwatch {
     pub fn start() -> Self {
         let begun = Instant::now();
-        let looks = Arc::new(Mutex::new(Looks { last: begun, stood_still: Duration::ZERO }));
+        let looks = Arc::new(Mutex::new(Looks { last: begun, stops: Vec::new() }));
         let (running, ended) = mpsc::channel();
         let looking = Arc::clone(&looks);
         thread::spawn(move || {
             while ended.recv_timeout(STEP) == Err(mpsc::RecvTimeoutError::Timeout) {
-                looking.lock().unwrap().look();
+                looking.lock().expect("no stopwatch panics").look();
             }
         });
         Self { begun, looks, _running: running }
     }
 
-    /// The time since then in which the machine ran.
-    pub fn elapsed(&self) -> Duration {
-        let mut looks = self.looks.lock().unwrap();
-        // We may be the first to run after a stop.
+    /// The machine's standstills up to now.
+    pub fn stops(&self) -> Vec<Duration> {
+        let mut looks = self.looks.lock().expect("no stopwatch panics");
+        // We may be the first to run after one.
         looks.look();
-        looks.last.duration_since(self.begun).saturating_sub(looks.stood_still)
+        looks.stops.clone()
+    }
+
+    /// For how long the machine ran since the start.
+    pub fn ran(&self) -> Duration {
+        let stood: Duration = self.stops().iter().sum();
+        self.begun.elapsed().saturating_sub(stood)
     }
 }
