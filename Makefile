@@ -9,7 +9,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTHON ?= python3
 WAYSTATION := $(or $(CARGO_TARGET_DIR),target)/release/waystation
 # What the tests drive: browsers, clips, network namespaces, the judge of our metrics.
-TEST_PACKAGES := chromium etcd-server ffmpeg firefox-esr iproute2 prometheus python3-venv
+TEST_PACKAGES := chromium etcd-server ffmpeg firefox-esr iproute2 openssl prometheus python3-venv
 AIORTC := aiortc==1.16.0
 
 .PHONY: run build web test lint docs bench test-tools clean

@@ -4,6 +4,7 @@
 //! [`Association::read`] has checked before that the datagram comes from an address that passed a STUN check.
 
 mod hello;
+mod provider;
 mod repeat;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::BytesMut;
-use rtc_crypto::{RTCCryptoProvider, providers::AwsLcRsProvider};
+use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::{
     config::{ClientAuthType, ConfigBuilder, HandshakeConfig},
     crypto::Certificate,
@@ -25,6 +26,7 @@ use rtc_shared::TransportProtocol;
 
 use self::{
     hello::{Hello, HelloReader},
+    provider::Provider,
     repeat::Heard,
 };
 use super::srtp::{Profile, SessionKeys};
@@ -66,7 +68,7 @@ impl Identity {
     /// # Errors
     /// What the library says.
     pub fn generate() -> Result<Self, String> {
-        let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
+        let provider: Arc<dyn RTCCryptoProvider> = Arc::new(Provider::new());
         let certificate = Certificate::generate_self_signed(vec!["waystation".to_owned()], provider.crypto())
             .map_err(|e| e.to_string())?;
         let der = certificate.certificate.first().ok_or("the library made an empty certificate")?;
@@ -326,5 +328,7 @@ fn text(fingerprint: &[u8; 32]) -> String {
     fingerprint.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
+#[cfg(test)]
+mod openssl_tests;
 #[cfg(test)]
 mod tests;
