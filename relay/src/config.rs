@@ -47,6 +47,8 @@ pub struct Config {
     pub dtls_role: DtlsRole,
     /// Where Chromium's bandwidth estimate starts, in kbit/s; 0 leaves it alone.
     pub start_kbit_per_second: u32,
+    /// Whether a token may stand in the address, as `?access_token=`, for clients that can set no header.
+    pub query_tokens: bool,
 }
 
 impl Default for Config {
@@ -69,6 +71,7 @@ impl Default for Config {
             admissions_per_second: 200,
             dtls_role: DtlsRole::Client,
             start_kbit_per_second: 1_000,
+            query_tokens: false,
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigError},
     control::{Control, Core, Counts, REQUESTS, Shell, Sources},
     link::{Identity, Links, Trust},
-    signal::{CoordinatorLink, Keys, SignalConfig, SignalState, router},
+    signal::{CoordinatorLink, Keys, QueryTokens, SignalConfig, SignalState, router},
     worker::{Plane, PlaneConfig, PlaneError},
 };
 
@@ -254,6 +254,7 @@ fn wire(
     let signal = SignalConfig {
         dtls_role: config.dtls_role,
         start_kbit_per_second: config.start_kbit_per_second,
+        query_tokens: if config.query_tokens { QueryTokens::Taken } else { QueryTokens::Ignored },
         ..SignalConfig::default()
     };
     let control = Control::new(asks, agent_handle);

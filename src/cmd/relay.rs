@@ -98,6 +98,10 @@ struct Settings {
     /// Where Chromium's bandwidth estimate starts; 0 leaves it alone.
     #[arg(long, value_name = "KBIT", default_value_t = 1_000)]
     start_kbit_per_second: u32,
+    /// Whether a token may stand in the address of a request, as ?access_token=, for clients that can set no header.
+    /// Proxies and browsers keep addresses: leave it off if you can.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    query_tokens: bool,
     /// The cluster's secret; only from the file or the environment.
     #[arg(skip)]
     cluster_secret: Option<Secret>,
@@ -143,6 +147,7 @@ impl Settings {
                 Setup::Passive => DtlsRole::Server,
             },
             start_kbit_per_second: self.start_kbit_per_second,
+            query_tokens: self.query_tokens,
         })
     }
 }

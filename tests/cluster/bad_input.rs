@@ -104,11 +104,7 @@ fn http(cluster: &Cluster, garbage: &mut Garbage) {
                         http.post(format!("{}{path}", relay.http)).header("content-type", "application/sdp");
                     request.bearer_auth(&token).body(body.clone()).send()
                 };
-                // A body over the limit is refused before it is read: the answer may get lost with the connection.
-                let response = match answered(ask) {
-                    Err(error) if body.len() > 1 << 20 && error.is_request() => continue,
-                    sent => sent.unwrap(),
-                };
+                let response = answered(ask).unwrap();
                 let status = response.status();
                 assert!(status.is_client_error(), "{path} with {} bytes: {status}", body.len());
                 let kind =

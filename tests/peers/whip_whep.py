@@ -30,9 +30,10 @@ def post(url: str, token: str, sdp: str) -> tuple[str, str]:
         return response.read().decode(), location
 
 
-def delete(url: str) -> int:
+def delete(url: str, token: str) -> int:
     """Ends a session."""
-    with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=5) as response:
+    request = urllib.request.Request(url, method="DELETE", headers={"authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=5) as response:
         return response.status
 
 
@@ -85,7 +86,7 @@ async def main() -> None:
             task.result()
         if not done.is_set():
             raise SystemExit(f"after {LIMIT_SECONDS} s only {counts}; publisher {publisher.connectionState}, player {player.connectionState}")
-        print(json.dumps({**counts, "deleted": [await asyncio.to_thread(delete, url) for url in (played, published)]}))
+        print(json.dumps({**counts, "deleted": [await asyncio.to_thread(delete, url, token) for url in (played, published)]}))
     finally:
         for task in tasks:
             task.cancel()

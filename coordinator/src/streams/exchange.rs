@@ -4,7 +4,7 @@
 //! has a higher claim than what it left behind.
 
 use waystation_proto::{
-    ErrorCode, SessionId, StreamKey,
+    ErrorCode, Refusal, SessionId, StreamKey,
     token::Action,
     v1::{self, exchange_reply::Result as Reply},
 };
@@ -28,7 +28,15 @@ async fn grant(context: &Context, request: &v1::ExchangeRequest) -> Result<Strin
     let stream =
         request.stream.clone().ok_or_else(|| CallError::Malformed("the exchange names no stream".into()))?;
     let stream: StreamKey = stream.try_into()?;
-    let token = context.user_tokens.check_for_room(&request.user_token, &stream.room, unix_s())?;
+    let token = context.user_tokens.check(&request.user_token, unix_s())?;
+    if !token.covers_room(&stream.room) {
+        let code = match request.action() {
+            v1::MediaAction::Publish => ErrorCode::PublishForbidden,
+            v1::MediaAction::Play | v1::MediaAction::Unspecified => ErrorCode::PlayForbidden,
+        };
+        let message = format!("the token is good for other rooms, not for {}", stream.room);
+        return Err(Refusal::new(code, message).into());
+    }
     let kicked = context.mirror.read(|view| admin::refusal(view, &stream.room, &token.user, unix_ms()));
     if let Some(refusal) = kicked {
         return Err(refusal.into());

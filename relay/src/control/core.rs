@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use waystation_proto::{Claim, Node, NodeId, NodeRef, StreamKey, token::Action, v1};
 
 use super::{
-    FindError, OpenError, OpenPlay, OpenPublish, PeerOffer, Resource, StreamTracks,
+    FindError, Holder, OpenError, OpenPlay, OpenPublish, PeerOffer, Resource, StreamTracks,
     admission::Admission,
     announcements::Held,
     message::PeerMessage,
@@ -127,7 +127,7 @@ pub(crate) enum Reply {
     /// To `RestartIce`: there is no such session.
     NoSession,
     /// To `Lookup`.
-    Session(Option<Action>),
+    Session(Option<Holder>),
     /// To `Close`.
     Closed(bool),
     /// To `Holdings`.
@@ -261,8 +261,8 @@ impl Core {
                 self.restart_ice(request, &resource, remote_ufrag);
             }
             Input::Lookup { request, resource } => {
-                let action = self.sessions.get(&resource).map(Session::action);
-                self.reply(request, Reply::Session(action));
+                let holder = self.sessions.get(&resource).map(Session::holder);
+                self.reply(request, Reply::Session(holder));
             }
             Input::Close { request, resource } => {
                 let known = self.end_by_client(&resource, now);

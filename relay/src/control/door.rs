@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use waystation_proto::{
@@ -15,7 +16,7 @@ use crate::{
     plane::{CodecSpec, DtlsRole, EgressTrack, Extension, IceCredentials, IngressTrack, Kind},
 };
 
-/// The random id at the end of a session's WHIP or WHEP resource URL. Who knows it may end the session.
+/// The random id at the end of a session's WHIP or WHEP resource URL.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource(pub Arc<str>);
 
@@ -38,11 +39,35 @@ pub struct PeerOffer {
     pub beat: Option<Duration>,
 }
 
+/// SHA-256 of the bearer token that opened a session: who shows it again is the session's holder, whatever became of the
+/// token since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BearerHash(pub [u8; 32]);
+
+impl BearerHash {
+    /// Of a token's text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(hash)
+    }
+}
+
+/// Who may change or end a session (RFC 9725 §4.2): who shows what opened it, or a newer token of the same user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Under which the session is.
+    pub token: NodeToken,
+    /// Of the token that was presented: a plain client's is not the one above.
+    pub bearer: BearerHash,
+}
+
 /// A WHIP session to be.
 #[derive(Clone, Debug)]
 pub struct OpenPublish {
     /// Checked by signalling.
-    pub token: NodeToken,
+    pub holder: Holder,
     /// `Waystation-Move`: active at once under this move. `None`: standby until it is activated.
     pub activate: Option<u32>,
     /// What will arrive.
@@ -55,7 +80,7 @@ pub struct OpenPublish {
 #[derive(Clone, Debug)]
 pub struct OpenPlay {
     /// Checked by signalling.
-    pub token: NodeToken,
+    pub holder: Holder,
     /// What was negotiated.
     pub tracks: Vec<EgressTrack>,
     /// Its transport.
@@ -154,7 +179,7 @@ pub(crate) enum Ask {
     OpenPublish { open: Box<OpenPublish>, reply: oneshot::Sender<Result<Opened, OpenError>> },
     OpenPlay { open: Box<OpenPlay>, reply: oneshot::Sender<Result<Opened, OpenError>> },
     RestartIce { resource: Resource, remote_ufrag: String, reply: oneshot::Sender<Option<IceCredentials>> },
-    Lookup { resource: Resource, reply: oneshot::Sender<Option<Action>> },
+    Lookup { resource: Resource, reply: oneshot::Sender<Option<Holder>> },
     Close { resource: Resource, reply: oneshot::Sender<bool> },
     Watch { resource: Resource, to: SessionEvents },
     Activate { resource: Resource, claim: Claim },
@@ -212,8 +237,8 @@ impl Control {
         self.ask(|reply| Ask::RestartIce { resource, remote_ufrag, reply }).await?
     }
 
-    /// Whether there is such a session, and of which kind.
-    pub async fn lookup(&self, resource: &Resource) -> Option<Action> {
+    /// Who holds a session; `None`: there is no such session.
+    pub async fn lookup(&self, resource: &Resource) -> Option<Holder> {
         let resource = resource.clone();
         self.ask(|reply| Ask::Lookup { resource, reply }).await?
     }

@@ -19,8 +19,8 @@ mod streams;
 mod subscriptions;
 
 pub use door::{
-    Control, ExchangeError, FindError, OpenError, OpenPlay, OpenPublish, Opened, PeerOffer, Resource,
-    SessionEvents, StreamTracks, TrackInfo,
+    BearerHash, Control, ExchangeError, FindError, Holder, OpenError, OpenPlay, OpenPublish, Opened,
+    PeerOffer, Resource, SessionEvents, StreamTracks, TrackInfo,
 };
 pub use metrics::describe;
 

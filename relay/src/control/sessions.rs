@@ -12,7 +12,7 @@ use waystation_proto::{
 };
 
 use super::{
-    OpenError, OpenPlay, OpenPublish, PeerOffer, Resource,
+    BearerHash, Holder, OpenError, OpenPlay, OpenPublish, PeerOffer, Resource,
     core::{Core, Life, OpenClient, Output, Reply, RequestId, WatchId},
     streams::Source,
 };
@@ -28,6 +28,7 @@ const MAX_SESSIONS: usize = 20_000;
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub token: NodeToken,
+    pub bearer: BearerHash,
     pub stream: StreamKey,
     pub transport: TransportId,
     pub carriage: Carriage,
@@ -70,6 +71,10 @@ impl Session {
             Role::Publish { .. } => Action::Publish,
             Role::Play => Action::Play,
         }
+    }
+
+    pub(super) fn holder(&self) -> Holder {
+        Holder { token: self.token.clone(), bearer: self.bearer }
     }
 
     /// The claim under which it is, or would be, active.
@@ -115,12 +120,12 @@ impl Core {
     }
 
     pub(super) fn open_publish(&mut self, request: RequestId, open: OpenPublish, now: Instant) {
-        let stream = stream_of(&open.token);
-        let taken = open.token.claim.unwrap_or_default();
+        let stream = stream_of(&open.holder.token);
+        let taken = open.holder.token.claim.unwrap_or_default();
         // A plain client knows no moves: its claim is the one that was exchanged for it.
         let grant = match open.activate {
             Some(moved) => Grant::Active(Claim { moved, ..taken }),
-            None if open.token.plain => Grant::Active(taken),
+            None if open.holder.token.plain => Grant::Active(taken),
             None => Grant::Standby,
         };
         let fenced = self.floor(&stream).filter(|held| match grant {
@@ -134,14 +139,14 @@ impl Core {
             (Some(held), Grant::Standby) => {
                 Err(OpenError::Fenced { stream: stream.clone(), held, offered: taken })
             }
-            (None, _) => self.admit(&open.token, now),
+            (None, _) => self.admit(&open.holder.token, now),
         };
         if let Err(error) = refused {
             return self.reply(request, Reply::Refused(error));
         }
         let transport = TransportId(self.fresh_id());
         let role = Role::Publish { grant, tracks: track_infos(&open.tracks) };
-        let resource = self.insert_session(request, open.token, transport, role, open.peer);
+        let resource = self.insert_session(request, open.holder, transport, role, open.peer);
         let id = PublishId(transport.0);
         self.command(Command::Publish(Publish {
             id,
@@ -154,12 +159,12 @@ impl Core {
     }
 
     pub(super) fn open_play(&mut self, request: RequestId, open: OpenPlay, now: Instant) {
-        if let Err(error) = self.admit(&open.token, now) {
+        if let Err(error) = self.admit(&open.holder.token, now) {
             return self.reply(request, Reply::Refused(error));
         }
-        let stream = stream_of(&open.token);
+        let stream = stream_of(&open.holder.token);
         let transport = TransportId(self.fresh_id());
-        let resource = self.insert_session(request, open.token, transport, Role::Play, open.peer);
+        let resource = self.insert_session(request, open.holder, transport, Role::Play, open.peer);
         self.command(Command::Play(Play {
             id: PlayId(transport.0),
             transport,
@@ -174,16 +179,18 @@ impl Core {
     fn insert_session(
         &mut self,
         request: RequestId,
-        token: NodeToken,
+        holder: Holder,
         transport: TransportId,
         role: Role,
         peer: PeerOffer,
     ) -> Resource {
+        let Holder { token, bearer } = holder;
         let resource = self.fresh_resource();
         let stream = stream_of(&token);
         let near = stream.clone();
         let session = Session {
             token,
+            bearer,
             stream,
             transport,
             carriage: Carriage::Connecting,

@@ -13,12 +13,11 @@ use tokio::{
 };
 use waystation_proto::{
     StreamKey,
-    token::Action,
     v1::{self, node_event::Event},
 };
 
 use super::{
-    FindError, OpenError, Opened, PeerMessage, SessionEvents, StreamTracks,
+    FindError, Holder, OpenError, Opened, PeerMessage, SessionEvents, StreamTracks,
     core::{Core, Counts, Holdings, Input, LinkId, OpenClient, Output, Reply, RequestId, WatchId},
     door::Ask,
     metrics,
@@ -48,7 +47,7 @@ enum Waiting {
     Find(oneshot::Sender<Result<StreamTracks, FindError>>),
     Open(oneshot::Sender<Result<Opened, OpenError>>),
     RestartIce(oneshot::Sender<Option<IceCredentials>>),
-    Lookup(oneshot::Sender<Option<Action>>),
+    Lookup(oneshot::Sender<Option<Holder>>),
     Close(oneshot::Sender<bool>),
     Holdings(oneshot::Sender<Holdings>),
 }
@@ -267,7 +266,7 @@ impl Shell {
                 let _ = to.send(Err(error));
             }
             (Some(Waiting::RestartIce(to)), Reply::NoSession) => drop(to.send(None)),
-            (Some(Waiting::Lookup(to)), Reply::Session(action)) => drop(to.send(action)),
+            (Some(Waiting::Lookup(to)), Reply::Session(holder)) => drop(to.send(holder)),
             (Some(Waiting::Close(to)), Reply::Closed(known)) => drop(to.send(known)),
             (Some(Waiting::Holdings(to)), Reply::Holdings(holdings)) => drop(to.send(holdings)),
             (waiting, _) => debug_assert!(waiting.is_none(), "a request was answered with another's reply"),

@@ -5,8 +5,8 @@ use waystation_proto::{Claim, StreamKey, token::Action};
 
 use crate::{
     control::{
-        Control, ExchangeError, FindError, OpenError, OpenPlay, OpenPublish, Opened, Resource, SessionEvents,
-        StreamTracks,
+        Control, ExchangeError, FindError, Holder, OpenError, OpenPlay, OpenPublish, Opened, Resource,
+        SessionEvents, StreamTracks,
     },
     plane::IceCredentials,
 };
@@ -26,7 +26,7 @@ pub trait Door: Clone + Send + Sync + 'static {
         remote_ufrag: String,
     ) -> impl Future<Output = Option<IceCredentials>> + Send;
     /// [`Control::lookup`]
-    fn lookup(&self, session: &Resource) -> impl Future<Output = Option<Action>> + Send;
+    fn lookup(&self, session: &Resource) -> impl Future<Output = Option<Holder>> + Send;
     /// [`Control::close`]
     fn close(&self, session: &Resource) -> impl Future<Output = bool> + Send;
     /// [`Control::exchange`]
@@ -59,7 +59,7 @@ impl Door for Control {
         Self::restart_ice(self, session, remote_ufrag).await
     }
 
-    async fn lookup(&self, session: &Resource) -> Option<Action> {
+    async fn lookup(&self, session: &Resource) -> Option<Holder> {
         Self::lookup(self, session).await
     }
 

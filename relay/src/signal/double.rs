@@ -10,7 +10,7 @@ use waystation_proto::{Claim, StreamKey, token::Action};
 use super::Door;
 use crate::{
     control::{
-        ExchangeError, FindError, OpenError, OpenPlay, OpenPublish, Opened, Resource, SessionEvents,
+        ExchangeError, FindError, Holder, OpenError, OpenPlay, OpenPublish, Opened, Resource, SessionEvents,
         StreamTracks,
     },
     plane::IceCredentials,
@@ -30,7 +30,7 @@ pub struct Script {
     pub stream: Option<StreamTracks>,
     pub published: Vec<OpenPublish>,
     pub played: Vec<OpenPlay>,
-    pub sessions: BTreeMap<Resource, Action>,
+    pub sessions: BTreeMap<Resource, Holder>,
     pub restarts: Vec<String>,
     pub watched: Vec<(Resource, SessionEvents)>,
     pub activated: Vec<(Resource, Claim)>,
@@ -41,13 +41,13 @@ impl Double {
         self.0.lock().unwrap()
     }
 
-    fn open(&self, action: Action) -> Result<Opened, OpenError> {
+    fn open(&self, holder: Holder) -> Result<Opened, OpenError> {
         let mut script = self.script();
         if let Some(error) = &script.open {
             return Err(error.clone());
         }
         let resource = Resource(DOUBLE_SESSION.into());
-        script.sessions.insert(resource.clone(), action);
+        script.sessions.insert(resource.clone(), holder);
         Ok(Opened {
             resource,
             ice: ice("w0ab"),
@@ -70,20 +70,22 @@ impl Door for Double {
         self.script().stream.clone().ok_or_else(|| FindError::NotHere(stream.clone()))
     }
     async fn open_publish(&self, open: OpenPublish) -> Result<Opened, OpenError> {
+        let holder = open.holder.clone();
         self.script().published.push(open);
-        self.open(Action::Publish)
+        self.open(holder)
     }
     async fn open_play(&self, open: OpenPlay) -> Result<Opened, OpenError> {
+        let holder = open.holder.clone();
         self.script().played.push(open);
-        self.open(Action::Play)
+        self.open(holder)
     }
     async fn restart_ice(&self, session: &Resource, remote_ufrag: String) -> Option<IceCredentials> {
         let mut script = self.script();
         script.restarts.push(remote_ufrag);
         script.sessions.contains_key(session).then(|| ice("w0cd"))
     }
-    async fn lookup(&self, session: &Resource) -> Option<Action> {
-        self.script().sessions.get(session).copied()
+    async fn lookup(&self, session: &Resource) -> Option<Holder> {
+        self.script().sessions.get(session).cloned()
     }
     async fn close(&self, session: &Resource) -> bool {
         self.script().sessions.remove(session).is_some()

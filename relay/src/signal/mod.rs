@@ -39,11 +39,28 @@ pub struct SignalConfig {
     pub start_kbit_per_second: u32,
     /// Most event connections at once.
     pub max_event_connections: usize,
+    /// Whether clients that can set no header may show their token in the address.
+    pub query_tokens: QueryTokens,
+}
+
+/// What becomes of `?access_token=` (RFC 6750 §2.3): addresses are kept by proxies and browsers, so it is the operator's
+/// choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryTokens {
+    /// It says nothing.
+    Ignored,
+    /// It is a token like one in the header.
+    Taken,
 }
 
 impl Default for SignalConfig {
     fn default() -> Self {
-        Self { dtls_role: DtlsRole::Client, start_kbit_per_second: 1_000, max_event_connections: 20_000 }
+        Self {
+            dtls_role: DtlsRole::Client,
+            start_kbit_per_second: 1_000,
+            max_event_connections: 20_000,
+            query_tokens: QueryTokens::Ignored,
+        }
     }
 }
 

@@ -88,6 +88,8 @@ export class FakeCluster {
   #media(node: FakeNode, path: string, init: RequestInit): Response {
     if (!node.alive) throw new TypeError("Failed to fetch");
     const [, kind, name] = path.split("/");
+    // A session is ended by its holder (RFC 9725 §4.2).
+    if (!new Headers(init.headers).get("authorization")?.startsWith("Bearer ")) return new Response(null, { status: 401 });
     if (init.method === "DELETE") return new Response(null, { status: this.sessions.delete(name ?? "") ? 200 : 404 });
     this.opened += 1;
     const session = `session-${this.opened}`;

@@ -12,7 +12,7 @@ use super::super::{
     Ended, OpenError, Revocation,
     core::{Core, Input, Output, Reply, RequestId, WatchId},
 };
-use super::net::{Net, claim, node, peer_offer, stream, token, track};
+use super::net::{Net, claim, holder, node, peer_offer, stream, token, track};
 use crate::{
     control::{OpenPlay, OpenPublish},
     plane::PlaneEvent,
@@ -50,7 +50,7 @@ fn a_publish_whose_transport_is_not_up_takes_the_stream_from_nobody() {
     let mut net = Net::new(1, 1);
     let first = net.publish(0, &s, 1, Some(0)).unwrap();
     let open = OpenPublish {
-        token: token(&s, Action::Publish, 1),
+        holder: holder(token(&s, Action::Publish, 1)),
         activate: Some(1),
         tracks: vec![track()],
         peer: peer_offer(),
@@ -78,7 +78,8 @@ fn a_plain_client_is_active_at_once() {
     let s = stream("s");
     let mut net = Net::new(1, 1);
     let plain = waystation_proto::token::NodeToken { plain: true, ..token(&s, Action::Publish, 4) };
-    let open = OpenPublish { token: plain, activate: None, tracks: vec![track()], peer: peer_offer() };
+    let open =
+        OpenPublish { holder: holder(plain), activate: None, tracks: vec![track()], peer: peer_offer() };
     net.input(0, Input::OpenPublish { request: RequestId(900), open: Box::new(open) });
     let transport = net.relays[0].opened[&RequestId(900)].1;
     net.input(0, Input::Plane(PlaneEvent::TransportUp { transport, profile: "AEAD_AES_128_GCM" }));
@@ -155,8 +156,11 @@ fn admissions_above_the_limit_are_refused_as_full() {
     let mut core = Core::new(node(0, 1).node, 10, [1; 32], now);
     let mut full = 0;
     for n in 0..25 {
-        let open =
-            OpenPlay { token: token(&stream("s"), Action::Play, 0), tracks: Vec::new(), peer: peer_offer() };
+        let open = OpenPlay {
+            holder: holder(token(&stream("s"), Action::Play, 0)),
+            tracks: Vec::new(),
+            peer: peer_offer(),
+        };
         core.handle(Input::OpenPlay { request: RequestId(n), open: Box::new(open) }, now);
         while let Some(output) = core.poll_output() {
             if let Output::Reply { reply: Reply::Refused(error), .. } = output {

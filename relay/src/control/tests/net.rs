@@ -16,7 +16,7 @@ use waystation_proto::{
 };
 
 use super::super::{
-    FindError, OpenPlay, OpenPublish, PeerOffer, Resource, StreamTracks,
+    BearerHash, FindError, Holder, OpenPlay, OpenPublish, PeerOffer, Resource, StreamTracks,
     core::{Core, Input, LinkId, Output, Reply, RequestId, WatchId},
     peers::{LinkKeys, LinkUp},
 };
@@ -94,6 +94,11 @@ pub(super) fn token(stream: &StreamKey, action: Action, epoch: u64) -> NodeToken
         iat: 1_000,
         exp: u64::MAX,
     }
+}
+
+/// Of a session whose client showed the token itself.
+pub(super) fn holder(token: NodeToken) -> Holder {
+    Holder { token, bearer: BearerHash([0; 32]) }
 }
 
 pub(super) fn peer_offer() -> PeerOffer {
@@ -391,7 +396,8 @@ impl Net {
     ) -> Option<Session> {
         let request = RequestId(self.fresh());
         let token = token(stream, Action::Publish, epoch);
-        let open = OpenPublish { token, activate: moved, tracks: vec![track()], peer: peer_offer() };
+        let open =
+            OpenPublish { holder: holder(token), activate: moved, tracks: vec![track()], peer: peer_offer() };
         self.input(at, Input::OpenPublish { request, open: Box::new(open) });
         self.session(at, request)
     }
@@ -399,7 +405,7 @@ impl Net {
     pub(super) fn play(&mut self, at: At, stream: &StreamKey) -> Session {
         let request = RequestId(self.fresh());
         let token = token(stream, Action::Play, 0);
-        let open = OpenPlay { token, tracks: Vec::new(), peer: peer_offer() };
+        let open = OpenPlay { holder: holder(token), tracks: Vec::new(), peer: peer_offer() };
         self.input(at, Input::OpenPlay { request, open: Box::new(open) });
         self.session(at, request).expect("a play is taken")
     }

@@ -13,7 +13,7 @@ use super::super::{
     peers::{LinkKeys, LinkUp},
     streams::{Stream, Waiter},
 };
-use super::net::{node, peer_offer, stream, token, track};
+use super::net::{holder, node, peer_offer, stream, token, track};
 use crate::plane::{PlaneEvent, PlayId, PublishId, TransportEnd, TransportId};
 
 /// One thing that happens; numbers choose among the few ids that there are.
@@ -106,12 +106,20 @@ impl Chaos {
             2 => {
                 let token = token(&s, Action::Publish, u64::from(step.a % 3));
                 let activate = (!step.c.is_multiple_of(3)).then(|| u32::from(step.c / 64));
-                let open = OpenPublish { token, activate, tracks: vec![track()], peer: peer_offer() };
+                let open = OpenPublish {
+                    holder: holder(token),
+                    activate,
+                    tracks: vec![track()],
+                    peer: peer_offer(),
+                };
                 Input::OpenPublish { request, open: Box::new(open) }
             }
             3 => {
-                let open =
-                    OpenPlay { token: token(&s, Action::Play, 0), tracks: Vec::new(), peer: peer_offer() };
+                let open = OpenPlay {
+                    holder: holder(token(&s, Action::Play, 0)),
+                    tracks: Vec::new(),
+                    peer: peer_offer(),
+                };
                 Input::OpenPlay { request, open: Box::new(open) }
             }
             4 => Input::Close { request, resource },

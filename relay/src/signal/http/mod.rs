@@ -13,17 +13,17 @@ use std::time::Duration;
 use axum::{
     Router,
     body::Body,
-    extract::Request,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware::{Next, from_fn},
-    response::Response,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tower_http::cors::{Any, CorsLayer};
 
 pub use self::etag::Generations;
 pub use self::problem::Problem;
-use super::{Door, SignalState, events, metrics};
+use super::{Door, QueryTokens, SignalState, events, metrics};
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -35,15 +35,21 @@ const CORS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What clients see of this relay.
 pub fn router<D: Door>(state: SignalState<D>) -> Router {
+    let whip = || post(open::publish::<D>).get(open::probe);
+    let whep = || post(open::play::<D>).get(open::probe).head(open::probe_play);
+    let session = || get(session::probe::<D>).patch(session::patch::<D>).delete(session::end::<D>);
     Router::new()
-        .route("/whip/{room}/{stream}", post(open::publish::<D>).get(open::probe))
-        .route("/whep/{room}/{stream}", post(open::play::<D>).get(open::probe).head(open::probe_play))
-        .route("/session/{id}", get(session::probe::<D>).patch(session::patch::<D>).delete(session::end::<D>))
+        .route("/whip/{room}/{stream}", whip())
+        .route("/whip/{room}/{stream}/", whip())
+        .route("/whep/{room}/{stream}", whep())
+        .route("/whep/{room}/{stream}/", whep())
+        .route("/session/{id}", session())
+        .route("/session/{id}/", session())
         .route("/events", get(events::upgrade::<D>))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(cors())
-        .layer(from_fn(finish))
+        .layer(from_fn_with_state(state.config.query_tokens, finish))
         .with_state(state)
 }
 
@@ -77,22 +83,60 @@ fn cors() -> CorsLayer {
         .max_age(CORS_AGE)
 }
 
-/// Says on OPTIONS what may be posted or patched (RFC 9725 §4.2), and counts.
-async fn finish(request: Request<Body>, next: Next) -> Response {
+/// What all requests have in common: the body is read before anything is decided, an answer says which methods there are,
+/// and is counted.
+async fn finish(State(query_tokens): State<QueryTokens>, request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let options = request.method() == Method::OPTIONS;
-    let mut response = next.run(request).await;
-    if options {
-        let headers = response.headers_mut();
-        match path.split('/').nth(1) {
-            Some("whip" | "whep") => headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP)),
-            Some("session") => headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)),
-            Some(_) | None => None,
-        };
-    } else {
+    let method = request.method().clone();
+    let mut response = match prepare(query_tokens, request).await {
+        Ok((request, has_query_token)) => {
+            let mut response = next.run(request).await;
+            if has_query_token {
+                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            response
+        }
+        Err(problem) => problem.into_response(),
+    };
+    let options = method == Method::OPTIONS;
+    if options || response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        say_what_is_allowed(&path, response.headers_mut());
+    }
+    if !options {
         metrics::request(&path, response.status());
     }
     response
+}
+
+/// The request with its token and body where handlers look for them; whether its token stood in the query.
+async fn prepare(
+    query_tokens: QueryTokens,
+    mut request: Request<Body>,
+) -> Result<(Request<Body>, bool), Problem> {
+    let uri = request.uri().clone();
+    let has_query_token = match query_tokens {
+        QueryTokens::Taken => request::take_query_token(&uri, request.headers_mut())?,
+        QueryTokens::Ignored => false,
+    };
+    if matches!(*request.method(), Method::POST | Method::PATCH) {
+        let gathered = request::gather(std::mem::take(request.body_mut())).await?;
+        request.extensions_mut().insert(gathered);
+    }
+    Ok((request, has_query_token))
+}
+
+/// `Allow` (RFC 9110 §10.2.1), and what may be posted or patched (RFC 9725 §4.2).
+fn say_what_is_allowed(path: &str, headers: &mut HeaderMap) {
+    let (allowed, taken) = match path.split('/').nth(1) {
+        Some("whip" | "whep") => ("GET, HEAD, POST, OPTIONS", Some((ACCEPT_POST, SDP))),
+        Some("session") => ("GET, HEAD, PATCH, DELETE, OPTIONS", Some((ACCEPT_PATCH, FRAGMENT))),
+        Some("events") => ("GET, HEAD, OPTIONS", None),
+        Some(_) | None => return,
+    };
+    headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    if let Some((name, kind)) = taken {
+        headers.insert(name, HeaderValue::from_static(kind));
+    }
 }
 
 async fn not_found() -> Problem {

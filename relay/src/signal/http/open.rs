@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    Extension,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use waystation_proto::{StreamKey, token::Action};
 
-use super::{SDP, problem::Problem, request};
+use super::{
+    SDP,
+    problem::Problem,
+    request::{self, Gathered},
+};
 use crate::{
-    control::{OpenPlay, OpenPublish, Opened, PeerOffer},
+    control::{OpenPlay, OpenPublish, Opened, PeerOffer, Resource},
     plane::DtlsRole,
     signal::{
         Door, SignalState,
@@ -36,15 +40,16 @@ pub async fn probe_play(path: StreamPath) -> Result<impl IntoResponse, Problem> 
 pub async fn publish<D: Door>(
     State(state): State<SignalState<D>>,
     path: StreamPath,
+    uri: Uri,
     headers: HeaderMap,
-    body: Body,
+    Extension(body): Extension<Gathered>,
 ) -> Result<Response, Problem> {
     let stream = named(path)?;
+    let holder = request::authorize(&state, &headers, Action::Publish, &stream).await?;
     request::content_type(&headers, SDP)?;
     let moved = request::moved(&headers)?;
     let beat = request::beat(&headers)?;
-    let token = request::authorize(&state, &headers, Action::Publish, &stream).await?;
-    let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
+    let offer = Offer::parse(&request::body(body, MAX_SDP_BYTES)?)?;
     let policy = PublishPolicy {
         role: preferred_role(&state, beat),
         start_kbit_per_second: state.config.start_kbit_per_second,
@@ -52,32 +57,39 @@ pub async fn publish<D: Door>(
     let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
         sdp::negotiate_publish(&offer, policy)?;
     // A plain client knows no moves: what it publishes is meant to be seen at once.
-    let of_claim = token.claim.filter(|_| token.plain).map(|claim| claim.moved);
+    let of_claim = holder.token.claim.filter(|_| holder.token.plain).map(|claim| claim.moved);
     let peer = PeerOffer { remote_ufrag, fingerprint, role, beat };
-    let open = OpenPublish { token, activate: moved.or(of_claim), tracks, peer };
+    let open = OpenPublish { holder, activate: moved.or(of_claim), tracks, peer };
     let opened = state.control.open_publish(open).await?;
-    Ok(created(&state, &opened, &draft))
+    Ok(created(&state, &uri, &opened, &draft))
 }
 
 /// WHEP.
 pub async fn play<D: Door>(
     State(state): State<SignalState<D>>,
     path: StreamPath,
+    uri: Uri,
     headers: HeaderMap,
-    body: Body,
+    Extension(body): Extension<Gathered>,
 ) -> Result<Response, Problem> {
     let stream = named(path)?;
+    let holder = request::authorize(&state, &headers, Action::Play, &stream).await?;
+    let body = request::body(body, MAX_SDP_BYTES)?;
+    if body.is_empty() {
+        return Err(Problem::bad_request(
+            "the body is empty; here the player makes the offer: send it as application/sdp",
+        ));
+    }
     request::content_type(&headers, SDP)?;
     let beat = request::beat(&headers)?;
-    let token = request::authorize(&state, &headers, Action::Play, &stream).await?;
-    let offer = Offer::parse(&request::body(&headers, body, MAX_SDP_BYTES).await?)?;
+    let offer = Offer::parse(&body)?;
     let here = state.control.find(&stream).await?;
     let role = preferred_role(&state, beat);
     let Negotiated { tracks, remote_ufrag, fingerprint, role, draft } =
         sdp::negotiate_play(&offer, &here.tracks, role, &mut rand::rng())?;
     let peer = PeerOffer { remote_ufrag, fingerprint, role, beat };
-    let opened = state.control.open_play(OpenPlay { token, tracks, peer }).await?;
-    Ok(created(&state, &opened, &draft))
+    let opened = state.control.open_play(OpenPlay { holder, tracks, peer }).await?;
+    Ok(created(&state, &uri, &opened, &draft))
 }
 
 /// Our side of DTLS where the client leaves the choice. The DTLS server chooses the SRTP profile, and browsers choose
@@ -95,13 +107,19 @@ fn named(path: StreamPath) -> Result<StreamKey, Problem> {
     request::stream_key(&room, &stream)
 }
 
-fn created<D: Door>(state: &SignalState<D>, opened: &Opened, draft: &Draft) -> Response {
+/// The session's address, relative to the endpoint's (RFC 3986 §4.2): what a proxy puts before both stays before both.
+fn location(endpoint: &Uri, session: &Resource) -> String {
+    let folders = endpoint.path().matches('/').count().saturating_sub(1);
+    format!("{}session/{}", "../".repeat(folders), session.0)
+}
+
+fn created<D: Door>(state: &SignalState<D>, endpoint: &Uri, opened: &Opened, draft: &Draft) -> Response {
     let local =
         LocalTransport { ice: &opened.ice, candidate: opened.candidate, fingerprint: &opened.fingerprint };
     state.candidate.get_or_init(|| opened.candidate);
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
-        (header::LOCATION, format!("/session/{}", opened.resource.0)),
+        (header::LOCATION, location(endpoint, &opened.resource)),
         (header::ETAG, state.generations().tag(&opened.resource)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];

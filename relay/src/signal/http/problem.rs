@@ -36,6 +36,29 @@ pub struct Problem {
     claim: Option<Claim>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
+    #[serde(skip)]
+    challenge: Option<Challenge>,
+}
+
+/// `WWW-Authenticate` of a refusal (RFC 6750 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Challenge {
+    /// No token was shown.
+    Missing,
+    /// One that is no good.
+    InvalidToken,
+    /// A good one, for something else.
+    InsufficientScope,
+}
+
+impl Challenge {
+    fn header(self) -> &'static str {
+        match self {
+            Self::Missing => "Bearer",
+            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::InsufficientScope => "Bearer error=\"insufficient_scope\"",
+        }
+    }
 }
 
 fn status_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
@@ -53,6 +76,7 @@ impl Problem {
             code: None,
             claim: None,
             retry_after_s: None,
+            challenge: None,
         }
     }
 
@@ -72,10 +96,21 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no-session", "No such session", detail)
     }
 
-    /// A missing or bad token.
+    /// A request without a token.
+    pub fn no_token(detail: impl ToString) -> Self {
+        Self { challenge: Some(Challenge::Missing), ..Self::unauthorized(detail) }
+    }
+
+    /// A bad token.
     pub fn unauthorized(detail: impl ToString) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "token", "The token is not taken", detail)
-            .with_code(ErrorCode::TokenRefused)
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "token", "The token is not taken", detail);
+        Self { challenge: Some(Challenge::InvalidToken), ..problem.with_code(ErrorCode::TokenRefused) }
+    }
+
+    /// A good token that does not allow what is asked.
+    pub fn insufficient_scope(title: &'static str, detail: impl ToString) -> Self {
+        let problem = Self::new(StatusCode::FORBIDDEN, "forbidden", title, detail);
+        Self { challenge: Some(Challenge::InsufficientScope), ..problem }
     }
 
     /// The node cannot, another can.
@@ -105,8 +140,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge.header()));
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -118,12 +153,12 @@ impl IntoResponse for Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         match &error {
-            TokenError::Malformed | TokenError::UnknownKey(_) | TokenError::Invalid(_) => {
+            TokenError::Malformed | TokenError::UnknownKey(_) | TokenError::Invalid => {
                 Self::unauthorized(error)
             }
             TokenError::Expired { .. } => Self::unauthorized(error).with_code(ErrorCode::TokenExpired),
             TokenError::OtherPurpose { .. } | TokenError::NoClaim => {
-                Self::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow it", error)
+                Self::insufficient_scope("The token does not allow it", error)
                     .with_code(ErrorCode::TokenRefused)
             }
         }
@@ -135,7 +170,8 @@ impl From<OfferError> for Problem {
         match &error {
             OfferError::TooLarge(_) => Self::too_large(error),
             OfferError::NotUtf8
-            | OfferError::Syntax(_)
+            | OfferError::Line(_)
+            | OfferError::Syntax
             | OfferError::Count { .. }
             | OfferError::Mid { .. }
             | OfferError::Setup(_)
@@ -149,9 +185,11 @@ impl From<FragmentError> for Problem {
     fn from(error: FragmentError) -> Self {
         match &error {
             FragmentError::TooLarge(_) => Self::too_large(error),
-            FragmentError::NotUtf8 | FragmentError::Syntax(_) | FragmentError::Ufrag => {
-                Self::bad_request(error)
-            }
+            FragmentError::NotUtf8
+            | FragmentError::Syntax(_)
+            | FragmentError::Candidate(_)
+            | FragmentError::Empty
+            | FragmentError::Ufrag => Self::bad_request(error),
         }
     }
 }
@@ -218,12 +256,12 @@ impl From<Refusal> for Problem {
         let Refusal { code, message } = refusal;
         let problem = match code {
             ErrorCode::TokenRefused | ErrorCode::TokenExpired => Self::unauthorized(message),
-            ErrorCode::PublishForbidden
-            | ErrorCode::PlayForbidden
-            | ErrorCode::Kicked
-            | ErrorCode::Replaced
-            | ErrorCode::RoomFull
-            | ErrorCode::TooManyRooms => Self::new(StatusCode::FORBIDDEN, "forbidden", code.text(), message),
+            ErrorCode::PublishForbidden | ErrorCode::PlayForbidden => {
+                Self::insufficient_scope(code.text(), message)
+            }
+            ErrorCode::Kicked | ErrorCode::Replaced | ErrorCode::RoomFull | ErrorCode::TooManyRooms => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", code.text(), message)
+            }
             ErrorCode::StreamTaken => Self::new(StatusCode::CONFLICT, "fenced", code.text(), message),
             ErrorCode::NoSuchStream => not_here(message),
             ErrorCode::NoCoordinator

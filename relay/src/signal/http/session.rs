@@ -1,13 +1,18 @@
-//! A session's resource: PATCH (RFC 9725 §4.3) and DELETE (§4.2). Who knows its random name may do both.
+//! A session's resource: PATCH (RFC 9725 §4.3) and DELETE (§4.2), both for who holds the session.
 
 use axum::{
-    body::Body,
+    Extension,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use super::{FRAGMENT, etag::Precondition, problem::Problem, request};
+use super::{
+    FRAGMENT,
+    etag::Precondition,
+    problem::Problem,
+    request::{self, Gathered},
+};
 use crate::{
     control::Resource,
     signal::{
@@ -21,20 +26,27 @@ const MAX_NAME_BYTES: usize = 128;
 
 type NamePath = Result<Path<String>, PathRejection>;
 
-/// GET and HEAD: whether the session is there; there is nothing to read.
+/// GET and HEAD: there is nothing to read (RFC 9725 §4.2). Whether the session is there is told to its holder.
 pub async fn probe<D: Door>(
     State(state): State<SignalState<D>>,
     path: NamePath,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    existing(&state, path).await.map(|_| StatusCode::NO_CONTENT)
+    let session = named(path)?;
+    if headers.contains_key(header::AUTHORIZATION) {
+        request::held(&state, &headers, &session).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// DELETE ends the session, whatever its entity tag.
 pub async fn end<D: Door>(
     State(state): State<SignalState<D>>,
     path: NamePath,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let session = named(path)?;
+    request::held(&state, &headers, &session).await?;
     state.generations().forget(&session);
     if state.control.close(&session).await { Ok(StatusCode::OK) } else { Err(Problem::no_session()) }
 }
@@ -44,11 +56,12 @@ pub async fn patch<D: Door>(
     State(state): State<SignalState<D>>,
     path: NamePath,
     headers: HeaderMap,
-    body: Body,
+    Extension(body): Extension<Gathered>,
 ) -> Result<Response, Problem> {
+    let session = named(path)?;
+    request::held(&state, &headers, &session).await?;
     request::content_type(&headers, FRAGMENT)?;
-    let fragment = Fragment::parse(&request::body(&headers, body, MAX_FRAGMENT_BYTES).await?)?;
-    let session = existing(&state, path).await?;
+    let fragment = Fragment::parse(&request::body(body, MAX_FRAGMENT_BYTES)?)?;
     let Some(if_match) = headers.get(header::IF_MATCH) else {
         let detail = "send If-Match with the session's ETag, or with * to restart ICE";
         return Err(Problem::new(
@@ -85,16 +98,9 @@ async fn restart<D: Door>(
     Ok((StatusCode::OK, headers, fragment.restarted(&ice, state.candidate.get().copied())).into_response())
 }
 
-async fn existing<D: Door>(state: &SignalState<D>, path: NamePath) -> Result<Resource, Problem> {
-    let session = named(path)?;
-    if state.control.lookup(&session).await.is_some() {
-        return Ok(session);
-    }
-    state.generations().forget(&session);
-    Err(Problem::no_session())
-}
-
+/// A name that cannot be a session's is looked up like any other: it is none.
 fn named(path: NamePath) -> Result<Resource, Problem> {
-    let Path(name) = path.map_err(Problem::bad_request)?;
-    if name.len() > MAX_NAME_BYTES { Err(Problem::no_session()) } else { Ok(Resource(name.into())) }
+    let Path(mut name) = path.map_err(Problem::bad_request)?;
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    Ok(Resource(name.into()))
 }

@@ -22,13 +22,15 @@ use crate::{
     control::{OpenError, StreamTracks, TrackInfo},
     plane::{Codec, CodecSpec, Kind},
     signal::{
-        Keys, SignalConfig, SignalState,
+        Keys, QueryTokens, SignalConfig, SignalState,
         double::{DOUBLE_SESSION as SESSION, Double},
     },
 };
 
 const PUBLISH: &str = include_str!("../sdp/offers/chromium_publish.sdp");
 const PLAY: &str = include_str!("../sdp/offers/chromium_play.sdp");
+/// What a coordinator would have to judge.
+const USER_TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.e30.x";
 const FAR_FUTURE_S: u64 = 4_000_000_000;
 
 struct Rig {
@@ -38,6 +40,10 @@ struct Rig {
 }
 
 fn rig() -> Rig {
+    rig_with(SignalConfig::default())
+}
+
+fn rig_with(config: SignalConfig) -> Rig {
     let document = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
     let public_key = pair.public_key().as_ref().to_vec();
@@ -47,7 +53,7 @@ fn rig() -> Rig {
     });
     let double = Double::default();
     let node = NodeRef { id: NodeId::new("relay-1").unwrap(), incarnation: 1 };
-    let state = SignalState::new(SignalConfig::default(), node, double.clone(), watch::channel(keys).1);
+    let state = SignalState::new(config, node, double.clone(), watch::channel(keys).1);
     Rig { double, router: router(state), key: EncodingKey::from_ed_der(document.as_ref()) }
 }
 
@@ -129,8 +135,21 @@ impl Rig {
         self.post("/whip/r/s", &token, &[], PUBLISH).await
     }
 
+    /// What the session's client sends along.
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.sign(&token(Action::Publish)))
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, &[("authorization", &self.authorization())], "").await
+    }
+
     async fn patch(&self, if_match: Option<&str>, body: &str) -> Answer {
-        let mut headers = vec![("content-type", "application/trickle-ice-sdpfrag")];
+        let authorization = self.authorization();
+        let mut headers = vec![
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/trickle-ice-sdpfrag"),
+        ];
         headers.extend(if_match.map(|value| ("if-match", value)));
         self.call(Method::PATCH, &format!("/session/{SESSION}"), &headers, body.to_owned()).await
     }
@@ -142,7 +161,7 @@ async fn a_publish_is_answered_with_201_a_location_an_etag_and_an_answer() {
     let rig = rig();
     let answer = rig.publish().await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
-    assert_eq!(answer.header("location"), "/session/abcdefgh");
+    assert_eq!(answer.header("location"), "../../session/abcdefgh");
     assert_eq!(answer.header("content-type"), "application/sdp");
     assert!(answer.header("etag").starts_with('"'));
     assert!(answer.body.contains("a=ice-ufrag:w0ab\r\n") && answer.body.contains("a=recvonly\r\n"));
@@ -218,11 +237,11 @@ async fn a_bad_token_is_401_with_a_challenge_and_one_for_something_else_403() {
     for bad in [rig.sign(&expired), forged, "x".into(), "a.b.c".into(), String::new(), "y".repeat(9000)] {
         let answer = rig.post("/whip/r/s", &bad, &[], PUBLISH).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{bad}");
-        assert_eq!(answer.header("www-authenticate"), "Bearer");
+        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_token\"");
         answer.problem();
     }
     let none = rig.call(Method::POST, "/whip/r/s", &[("content-type", "application/sdp")], PUBLISH).await;
-    assert_eq!(none.status, StatusCode::UNAUTHORIZED);
+    assert_eq!((none.status, none.header("www-authenticate")), (StatusCode::UNAUTHORIZED, "Bearer"));
     let publish = rig.sign(&token(Action::Publish));
     for path in ["/whip/r/t", "/whip/q/s", "/whep/r/s"] {
         let answer = rig.post(path, &publish, &[], PUBLISH).await;
@@ -308,9 +327,6 @@ async fn bad_bodies_types_paths_and_methods_are_refused_each_in_its_way() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
         answer.problem();
     }
-    let answer = rig.call(Method::PUT, "/whip/r/s", &[], "").await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
-    answer.problem();
     let answer = rig.call(Method::GET, "/nowhere", &[], "").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     answer.problem();
@@ -326,9 +342,15 @@ async fn get_and_head_on_endpoints_are_no_errors() {
     let head = rig.call(Method::HEAD, "/whep/r/s", &[], "").await;
     assert_eq!((head.status, head.header("content-type")), (StatusCode::OK, "application/sdp"));
     assert_eq!(rig.call(Method::HEAD, "/whip/r/s", &[], "").await.status, StatusCode::NO_CONTENT);
-    assert_eq!(rig.call(Method::GET, "/session/nobody", &[], "").await.status, StatusCode::NOT_FOUND);
     rig.publish().await;
-    assert_eq!(rig.call(Method::GET, "/session/abcdefgh", &[], "").await.status, StatusCode::NO_CONTENT);
+    let authorization = rig.authorization();
+    let headers = [("authorization", authorization.as_str())];
+    for (path, status) in [("nobody", StatusCode::NOT_FOUND), ("abcdefgh", StatusCode::NO_CONTENT)] {
+        let path = format!("/session/{path}");
+        assert_eq!(rig.call(Method::GET, &path, &headers, "").await.status, status);
+        let anybody = rig.call(Method::GET, &path, &[], "").await;
+        assert_eq!(anybody.status, StatusCode::NO_CONTENT, "nobody is told which sessions there are");
+    }
 }
 
 #[tokio::test]
@@ -365,13 +387,14 @@ async fn a_browser_of_any_origin_may_ask_and_read_the_answers_headers() {
 async fn delete_ends_a_session_once_and_ignores_its_etag() {
     let rig = rig();
     rig.publish().await;
-    let headers = [("if-match", "\"other\"")];
+    let authorization = rig.authorization();
+    let headers = [("authorization", authorization.as_str()), ("if-match", "\"other\"")];
     assert_eq!(rig.call(Method::DELETE, "/session/abcdefgh", &headers, "").await.status, StatusCode::OK);
-    let again = rig.call(Method::DELETE, "/session/abcdefgh", &[], "").await;
+    let again = rig.delete("/session/abcdefgh").await;
     assert_eq!(again.status, StatusCode::NOT_FOUND);
     again.problem();
     let hostile = format!("/session/{}", "x".repeat(5000));
-    assert_eq!(rig.call(Method::DELETE, &hostile, &[], "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(rig.delete(&hostile).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -403,10 +426,175 @@ async fn trickle_is_taken_and_an_ice_restart_gives_new_credentials_and_a_new_eta
     assert_eq!(rig.patch(Some(&current), candidate).await.status, StatusCode::NO_CONTENT);
     assert_eq!(rig.patch(Some("*"), candidate).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(rig.patch(Some("*"), "nonsense").await.status, StatusCode::BAD_REQUEST);
-    let fragment = [("content-type", "application/trickle-ice-sdpfrag")];
+    let authorization = rig.authorization();
+    let fragment =
+        [("authorization", authorization.as_str()), ("content-type", "application/trickle-ice-sdpfrag")];
     let unknown = rig.call(Method::PATCH, "/session/nobody", &fragment, candidate).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    let sdp = [("content-type", "application/sdp"), ("if-match", "*")];
+    let sdp =
+        [("authorization", authorization.as_str()), ("content-type", "application/sdp"), ("if-match", "*")];
     let typed = rig.call(Method::PATCH, "/session/abcdefgh", &sdp, candidate).await;
     assert_eq!(typed.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_session_is_changed_and_ended_by_its_holder_alone() {
+    let rig = rig();
+    rig.publish().await;
+    let other_user = NodeToken { user: UserId::new("mallory").unwrap(), ..token(Action::Publish) };
+    let other_app = NodeToken { app: "another".into(), ..token(Action::Publish) };
+    let shown: [(Option<String>, StatusCode, &str); 5] = [
+        (None, StatusCode::UNAUTHORIZED, "Bearer"),
+        (Some("Basic dXNlcjpwYXNz".into()), StatusCode::UNAUTHORIZED, "Bearer"),
+        (Some("Bearer garbage".into()), StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\""),
+        (
+            Some(format!("Bearer {}", rig.sign(&other_user))),
+            StatusCode::FORBIDDEN,
+            "Bearer error=\"insufficient_scope\"",
+        ),
+        (
+            Some(format!("Bearer {}", rig.sign(&other_app))),
+            StatusCode::FORBIDDEN,
+            "Bearer error=\"insufficient_scope\"",
+        ),
+    ];
+    for (authorization, status, challenge) in &shown {
+        for method in [Method::PATCH, Method::DELETE] {
+            let headers: Vec<(&str, &str)> =
+                authorization.as_deref().map(|text| ("authorization", text)).into_iter().collect();
+            let answer = rig.call(method.clone(), "/session/abcdefgh", &headers, "").await;
+            assert_eq!(answer.status, *status, "{method} with {authorization:?}");
+            assert_eq!(answer.header("www-authenticate"), *challenge);
+            answer.problem();
+            if *status == StatusCode::UNAUTHORIZED {
+                let unknown = rig.call(method, "/session/nobody", &headers, "").await;
+                assert_eq!((unknown.status, unknown.body), (answer.status, answer.body));
+            }
+        }
+    }
+    assert_eq!(rig.double.script().sessions.len(), 1, "nothing changed");
+    // A newer token, of a later login of the same user.
+    let newer = NodeToken { session: SessionId::new("later").unwrap(), iat: 7, ..token(Action::Play) };
+    let authorization = format!("Bearer {}", rig.sign(&newer));
+    let headers = [("authorization", authorization.as_str())];
+    assert_eq!(rig.call(Method::DELETE, "/session/abcdefgh", &headers, "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_opened_a_session_ends_it_also_when_it_expired_since_and_no_coordinator_is_there() {
+    let rig = rig();
+    let expired = rig.sign(&NodeToken { exp: 1, ..token(Action::Publish) });
+    for text in [expired.as_str(), USER_TOKEN] {
+        rig.publish().await;
+        let bearer = crate::control::BearerHash::of(text);
+        rig.double.script().sessions.values_mut().for_each(|holder| holder.bearer = bearer);
+        let authorization = format!("Bearer {text}");
+        let headers = [("authorization", authorization.as_str())];
+        assert_eq!(rig.call(Method::DELETE, "/session/abcdefgh", &headers, "").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn who_asks_is_judged_before_what_is_asked() {
+    let rig = rig();
+    let json = [("content-type", "application/json")];
+    for path in ["/whip/r/s", "/whep/r/s"] {
+        assert_eq!(rig.call(Method::POST, path, &json, "{}").await.status, StatusCode::UNAUTHORIZED);
+        let bad = [("authorization", "Bearer bad"), ("content-type", "application/json")];
+        let answer = rig.call(Method::POST, path, &bad, "x".repeat(100_000)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_token\"");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_coordinator_says_which_kind_it_is() {
+    let rig = rig();
+    for (code, status, challenge) in [
+        (ErrorCode::TokenRefused, StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\""),
+        (ErrorCode::PublishForbidden, StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\""),
+    ] {
+        rig.double.script().exchange = Some(Err(Refusal::new(code, "because").into()));
+        let answer = rig.post("/whip/r/s", USER_TOKEN, &[], PUBLISH).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (status, challenge));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_method_names_those_that_there_are() {
+    let rig = rig();
+    for (path, allowed) in [
+        ("/whip/r/s", "GET, HEAD, POST, OPTIONS"),
+        ("/whep/r/s/", "GET, HEAD, POST, OPTIONS"),
+        ("/session/abcdefgh", "GET, HEAD, PATCH, DELETE, OPTIONS"),
+        ("/events", "GET, HEAD, OPTIONS"),
+    ] {
+        let answer = rig.call(Method::PUT, path, &[], "").await;
+        assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, allowed));
+        answer.problem();
+        assert_eq!(rig.call(Method::OPTIONS, path, &[], "").await.header("allow"), allowed);
+    }
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_changes_nothing_and_a_proxys_prefix_survives() {
+    let rig = rig();
+    let bearer = rig.sign(&token(Action::Publish));
+    for (path, location) in
+        [("/whip/r/s", "../../session/abcdefgh"), ("/whip/r/s/", "../../../session/abcdefgh")]
+    {
+        let answer = rig.post(path, &bearer, &[], PUBLISH).await;
+        assert_eq!((answer.status, answer.header("location")), (StatusCode::CREATED, location));
+    }
+    assert_eq!(rig.delete("/session/abcdefgh/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_in_the_address_is_taken_only_where_the_operator_says_so() {
+    let cautious = rig();
+    let bearer = cautious.sign(&token(Action::Publish));
+    let path = format!("/whip/r/s?x=1&access_token={bearer}");
+    let sdp = [("content-type", "application/sdp")];
+    assert_eq!(cautious.call(Method::POST, &path, &sdp, PUBLISH).await.status, StatusCode::UNAUTHORIZED);
+    let rig = rig_with(SignalConfig { query_tokens: QueryTokens::Taken, ..SignalConfig::default() });
+    let path = format!("/whip/r/s?x=1&access_token={}", rig.sign(&token(Action::Publish)));
+    let answer = rig.call(Method::POST, &path, &sdp, PUBLISH).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let both = [("content-type", "application/sdp"), ("authorization", "Bearer x")];
+    assert_eq!(rig.call(Method::POST, &path, &both, PUBLISH).await.status, StatusCode::BAD_REQUEST);
+    let bad = rig.call(Method::POST, "/whip/r/s?access_token=%0a", &sdp, PUBLISH).await;
+    assert_eq!((bad.status, bad.header("cache-control")), (StatusCode::UNAUTHORIZED, "no-store"));
+}
+
+#[tokio::test]
+async fn a_player_that_waits_for_an_offer_is_told_to_make_it() {
+    let rig = rig();
+    let bearer = rig.sign(&token(Action::Play));
+    let answer = rig.post("/whep/r/s", &bearer, &[], "").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.problem()["detail"].as_str().unwrap().contains("the player makes the offer"));
+    let authorization = format!("Bearer {bearer}");
+    let bare = rig.call(Method::POST, "/whep/r/s", &[("authorization", &authorization)], "").await;
+    assert_eq!(bare.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_malformed_fragment_is_refused_and_the_session_lives() {
+    let rig = rig();
+    let etag = rig.publish().await.header("etag").to_owned();
+    for fragment in [
+        "",
+        "a=mid:0\r\n",
+        "a=candidate:garbage\r\n",
+        "a=candidate:1 1 udp x 192.0.2.1 1 typ host\r\n",
+        "a=candidate:1 1 udp 1 192.0.2.1 99999 typ host\r\n",
+        "\u{0}\u{1}",
+    ] {
+        let answer = rig.patch(Some(&etag), fragment).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{fragment:?}");
+        answer.problem();
+    }
+    let mdns = "a=candidate:1 1 udp 1 x.local 9 typ host generation 0\r\na=end-of-candidates\r\n";
+    assert_eq!(rig.patch(Some(&etag), mdns).await.status, StatusCode::NO_CONTENT);
 }

@@ -22,6 +22,14 @@ pub enum FragmentError {
     /// Not SDP lines.
     #[error("line {0} of the fragment is not of the form x=value")]
     Syntax(usize),
+    /// Not a candidate as RFC 8839 §5.1 has it.
+    #[error(
+        "line {0} of the fragment is no candidate: \"a=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host\" is one"
+    )]
+    Candidate(usize),
+    /// It says nothing.
+    #[error("the fragment has neither a candidate, nor the end of them, nor ICE credentials")]
+    Empty,
     /// Another ICE ufrag than RFC 8839's grammar has.
     #[error("an ICE ufrag must have 4 to 256 letters, digits, '+' or '/'")]
     Ufrag,
@@ -47,6 +55,7 @@ impl Fragment {
         }
         let text = std::str::from_utf8(body).map_err(|_| FragmentError::NotUtf8)?;
         let (mut ufrag, mut media, mut mid) = (None, None, None);
+        let mut says = false;
         for (index, line) in text.lines().map(str::trim_end).enumerate().filter(|(_, line)| !line.is_empty())
         {
             let (key, _) = line.split_once('=').ok_or(FragmentError::Syntax(index + 1))?;
@@ -60,7 +69,15 @@ impl Fragment {
                 ufrag.get_or_insert(checked_ufrag(text).ok_or(FragmentError::Ufrag)?);
             } else if line.starts_with("a=mid:") {
                 mid.get_or_insert(line);
+            } else if let Some(candidate) = line.strip_prefix("a=candidate:") {
+                says = true;
+                is_candidate(candidate).then_some(()).ok_or(FragmentError::Candidate(index + 1))?;
+            } else if line == "a=end-of-candidates" {
+                says = true;
             }
+        }
+        if !says && ufrag.is_none() {
+            return Err(FragmentError::Empty);
         }
         let section = media.zip(mid).map(|(media, mid)| format!("{media}\r\n{mid}\r\n"));
         Ok(Self { ufrag: ufrag.map(str::to_owned), section })
@@ -76,4 +93,18 @@ impl Fragment {
             (None, _) | (_, None) => head,
         }
     }
+}
+
+/// RFC 8839 §5.1, without the extensions behind the type. The address may be a name (RFC 8839 §5.1, mDNS).
+fn is_candidate(text: &str) -> bool {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [foundation, component, _transport, priority, _address, port, "typ", _kind, ..] = words[..] else {
+        return false;
+    };
+    let ice_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=');
+    (1..=32).contains(&foundation.len())
+        && foundation.chars().all(ice_char)
+        && component.parse::<u16>().is_ok_and(|n| (1..=256).contains(&n))
+        && priority.parse::<u32>().is_ok()
+        && port.parse::<u16>().is_ok()
 }

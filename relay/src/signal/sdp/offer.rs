@@ -31,9 +31,12 @@ pub enum OfferError {
     /// SDP is UTF-8 here.
     #[error("the offer is not UTF-8")]
     NotUtf8,
-    /// Not SDP.
-    #[error("the offer is not SDP: {0}")]
-    Syntax(String),
+    /// A line that is not SDP's.
+    #[error("line {0} of the offer is not of SDP's form x=value")]
+    Line(usize),
+    /// Lines that are SDP's, but not where or as RFC 8866 has them.
+    #[error("the offer is not SDP as RFC 8866 has it: a line is out of place, or lacks a part")]
+    Syntax,
     /// No media, or too many sections or attributes.
     #[error("the offer has {count} {what}, 1 to {most} are taken")]
     Count {
@@ -176,8 +179,12 @@ impl Offer {
             return Err(OfferError::TooLarge(body.len()));
         }
         let text = std::str::from_utf8(body).map_err(|_| OfferError::NotUtf8)?;
+        let is_line = |line: &str| line.as_bytes().get(1) == Some(&b'=');
+        if let Some(index) = text.lines().position(|line| !line.trim().is_empty() && !is_line(line)) {
+            return Err(OfferError::Line(index + 1));
+        }
         let sdp = SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-            .map_err(|error| OfferError::Syntax(shorten(&error.to_string())))?;
+            .map_err(|_| OfferError::Syntax)?;
         let sections = sdp.media_descriptions.len();
         if !(1..=MAX_SECTIONS).contains(&sections) {
             return Err(OfferError::Count { what: "media sections", count: sections, most: MAX_SECTIONS });

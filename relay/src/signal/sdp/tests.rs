@@ -354,8 +354,8 @@ fn a_data_channel_is_refused_in_its_section_alone() {
 #[test]
 fn what_is_not_an_offer_is_refused_with_its_reason() {
     let refused = |text: &str| Offer::parse(text.as_bytes()).err();
-    assert!(matches!(refused(""), Some(OfferError::Syntax(_))));
-    assert!(matches!(refused("{\"type\":\"offer\"}"), Some(OfferError::Syntax(_))));
+    assert!(matches!(refused(""), Some(OfferError::Syntax)));
+    assert!(matches!(refused("{\"type\":\"offer\"}"), Some(OfferError::Line(1))));
     assert_eq!(Offer::parse(&[b'v', b'=', 0xff, 0xfe]).err(), Some(OfferError::NotUtf8));
     let large = "a".repeat(MAX_SDP_BYTES + 1);
     assert_eq!(refused(&large), Some(OfferError::TooLarge(MAX_SDP_BYTES + 1)));

@@ -100,7 +100,7 @@ export class Session {
       const outcome = this.#stage.kind === "closed" ? undefined : await open({ ...this.dial, offer });
       if (outcome === undefined) return;
       if (outcome.kind === "failed") return this.#fail(outcome.failure);
-      if (this.#closed()) return await end(outcome.url);
+      if (this.#closed()) return await end(outcome.url, this.dial.nodeToken);
       this.#stage = { kind: "open", url: outcome.url, session: outcome.session };
       this.reports.answered(outcome.session);
       await this.peer.setRemoteDescription({ type: "answer", sdp: outcome.answer });
@@ -171,7 +171,7 @@ export class Session {
     this.peer.onconnectionstatechange = null;
     for (const { receiver } of this.peer.getTransceivers()) receiver.track.onunmute = null;
     this.peer.close();
-    if (stage.kind === "open") this.#said = Promise.all([this.#said, end(stage.url)]);
+    if (stage.kind === "open") this.#said = Promise.all([this.#said, end(stage.url, this.dial.nodeToken)]);
     return this.#said;
   }
 }

@@ -33,7 +33,7 @@ export interface OpenRequest {
 /** A session that a node has taken. */
 export interface Opened {
   readonly kind: "opened";
-  /** Its resource, for its end. Who knows it may end it. */
+  /** Its resource, for its end. */
   readonly url: string;
   /** Names it on the event connection. */
   readonly session: string;
@@ -105,8 +105,8 @@ function failed(failure: Failure): OpenOutcome {
 }
 
 /** Ends a session. Best effort: a node that does not hear it times the session out. Never rejects. */
-export async function end(url: string): Promise<void> {
+export async function end(url: string, nodeToken: string): Promise<void> {
   const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
   // `keepalive`: a page that is being left can still say goodbye.
-  await fetch(url, { method: "DELETE", keepalive: true, signal }).catch(() => undefined);
+  await fetch(url, { method: "DELETE", headers: { authorization: `Bearer ${nodeToken}` }, keepalive: true, signal }).catch(() => undefined);
 }
