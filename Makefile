@@ -9,7 +9,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTHON ?= python3
 WAYSTATION := $(or $(CARGO_TARGET_DIR),target)/release/waystation
 # What the tests drive: browsers, clips, network namespaces, the judge of our metrics.
-TEST_PACKAGES := chromium etcd-server ffmpeg firefox-esr iproute2 openssl prometheus python3-venv
+TEST_PACKAGES := chromium curl etcd-server ffmpeg firefox-esr iproute2 openssl prometheus python3-venv \
+  gstreamer1.0-libav gstreamer1.0-nice gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+  gstreamer1.0-plugins-ugly gir1.2-gst-plugins-bad-1.0 gir1.2-gst-plugins-base-1.0 python3-gi
 AIORTC := aiortc==1.16.0
 
 .PHONY: run build web test lint docs bench test-tools clean

@@ -2,15 +2,9 @@
 //! use, so the relays' media has the address of a virtual Ethernet pair. The page is at loopback: only there may a page
 //! without TLS use the camera.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::{
     browsers::root,
@@ -18,18 +12,12 @@ use crate::{
         SOON,
         client::Client,
         clips::{Clip, Video, clip_with_keyframes, probe},
-        namespace::Namespace,
-        process::{Process, output, waystation},
         standstill::{Disturbed, Stopwatch, undisturbed},
         until,
+        veth::{VethCluster, token},
     },
 };
 
-/// The relays' address. It is reserved for documentation (RFC 5737), and nobody outside the namespace has it.
-const ADDRESS: &str = "192.0.2.1";
-const CLUSTER_SECRET: &str = "the secret of this test's cluster";
-/// The app whose tokens `waystation token` makes when it is told nothing else.
-const APPS: &str = r#"{dev={secret="waystation-dev-app-secret-for-loopback-only"}}"#;
 const ROOM: &str = "lobby";
 /// Firefox takes seconds to start, more on a busy machine.
 const FIREFOX_STARTS: Duration = Duration::from_secs(40);
@@ -38,33 +26,13 @@ const KEYFRAME_EVERY_FRAMES: u32 = 5;
 /// Longest stop of media when a node dies, on one machine.
 const LONGEST_GAP_MS: f64 = 1_000.0;
 
-#[derive(serde::Deserialize)]
-struct CoordinatorReady {
-    url: String,
-}
-
-#[derive(serde::Deserialize)]
-struct RelayReady {
-    id: String,
-}
-
-/// A relay's process, by the node's id.
-struct Relay {
-    id: String,
-    process: Process,
-}
-
 /// A cluster in a namespace, a publisher of a clip, and Firefox, which plays the clip and publishes its camera. What is
 /// named first is dropped first.
 struct Scene {
     watch: Stopwatch,
     firefox: Client,
     clip: Client,
-    relays: Vec<Relay>,
-    _coordinator: Process,
-    url: String,
-    directory: TempDir,
-    namespace: Namespace,
+    cluster: VethCluster,
 }
 
 impl Scene {
@@ -73,53 +41,27 @@ impl Scene {
         let watch = Stopwatch::start();
         let page = root().join("web/dist");
         assert!(page.join("index.html").exists(), "the page is not built: run `make web` first");
-        let namespace = Namespace::new(name, Some(&format!("{ADDRESS}/24")));
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut command = waystation();
-        command.args([
-            "coordinator",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-            "--gather-ms",
-            "0",
-        ]);
-        command
-            .env("WAYSTATION_COORDINATOR_CLUSTER_SECRET", CLUSTER_SECRET)
-            .env("WAYSTATION_COORDINATOR_APPS", APPS);
-        command.arg("--page").arg(page);
-        let (coordinator, CoordinatorReady { url }) =
-            start(&namespace, command, directory.path().join("coordinator.json"));
-        let relays: Vec<_> =
-            (1..=relays).map(|n| start_relay(&namespace, &url, n, directory.path())).collect();
-        until("all relays in the coordinator's list", SOON, || {
-            let nodes = observe(&namespace, &url, "nodes")?;
-            let healthy = nodes.as_array()?.iter().filter(|node| node["health"] == "Healthy").count();
-            (healthy == relays.len()).then_some(())
-        });
+        let cluster = VethCluster::start(name, relays, Some(&page));
         let Clip { video, audio, .. } = clip_with_keyframes(Video::Vp8, 8, KEYFRAME_EVERY_FRAMES);
-        let mut publish = client(&namespace, &url, "publish", "clip");
+        let mut publish = cluster.client("publish", ROOM, "clip");
         publish.arg("--video").arg(video).arg("--audio").arg(audio).arg("--loop");
         let mut clip = Client::start(&mut publish);
         clip.state("publisher", 2, 0);
         let mut firefox = Command::new("node");
-        firefox.arg(root().join("web/e2e/firefox.mjs")).args([&format!("{url}/"), &token("firefox")]);
+        firefox
+            .arg(root().join("web/e2e/firefox.mjs"))
+            .args([&format!("{}/", cluster.url), &token("firefox")]);
         firefox.args([ROOM, "camera", "clip"]);
-        let firefox = Client::start(&mut namespace.within(&firefox));
-        Self { watch, firefox, clip, relays, _coordinator: coordinator, url, directory, namespace }
+        let firefox = Client::start(&mut cluster.namespace.within(&firefox));
+        Self { watch, firefox, clip, cluster }
     }
 
     /// A player of Firefox's camera as a process of its own, once the room has that stream: Firefox publishes as soon as
     /// its node has it.
     #[track_caller]
     fn play_camera(&self, words: &[&str]) -> Client {
-        until("the camera in its room", SOON, || {
-            let streams = observe(&self.namespace, &self.url, "streams")?;
-            let camera = |entry: &Value| entry["stream"] == "camera" && entry["origin"].is_object();
-            streams.as_array()?.iter().any(camera).then_some(())
-        });
-        let mut player = Client::start(client(&self.namespace, &self.url, "play", "camera").args(words));
+        self.cluster.is_in_its_room("camera");
+        let mut player = Client::start(self.cluster.client("play", ROOM, "camera").args(words));
         player.state("player", 2, 0);
         player
     }
@@ -140,63 +82,13 @@ impl Scene {
     /// SIGKILL of a node.
     #[track_caller]
     fn kill(&mut self, id: &str) {
-        let relay = self.relays.iter().find(|relay| relay.id == id);
+        let relay = self.cluster.relays.iter().find(|relay| relay.id == id);
         relay.unwrap_or_else(|| panic!("no relay {id:?}")).process.signal(libc::SIGKILL);
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.cluster.directory.path().join(name)
     }
-}
-
-/// Starts a process and reads its ready file.
-#[track_caller]
-fn start<T: DeserializeOwned>(namespace: &Namespace, mut command: Command, file: PathBuf) -> (Process, T) {
-    command.arg("--ready-file").arg(&file);
-    let mut process = Process::start(namespace.within(&command).stdout(Stdio::null()));
-    let ready = until("a ready file", SOON, || {
-        assert!(process.ended().is_none(), "it ended: {}", process.stderr());
-        serde_json::from_slice(&std::fs::read(&file).ok()?).ok()
-    });
-    (process, ready)
-}
-
-#[track_caller]
-fn start_relay(namespace: &Namespace, url: &str, number: usize, directory: &Path) -> Relay {
-    let mut command = waystation();
-    command.args(["relay", "--id", &format!("relay-{number}"), "--coordinators", url, "--workers", "1"]);
-    command.args(["--link-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    for listen in ["--http-listen", "--media-listen"] {
-        command.args([listen, &format!("{ADDRESS}:0")]);
-    }
-    command.env("WAYSTATION_RELAY_CLUSTER_SECRET", CLUSTER_SECRET);
-    let (process, RelayReady { id }) =
-        start(namespace, command, directory.join(format!("relay-{number}.json")));
-    Relay { id, process }
-}
-
-#[track_caller]
-fn token(user: &str) -> String {
-    let mut command = waystation();
-    command.args(["token", "--room", "*", "--user", user, "--publish", "--play", "--observe"]);
-    output(&mut command).trim().to_owned()
-}
-
-/// A client of ours, in the namespace.
-#[track_caller]
-fn client(namespace: &Namespace, url: &str, action: &str, stream: &str) -> Command {
-    let mut command = waystation();
-    command.args([action, "--coordinator", url, "--token", &token(action)]);
-    command.args(["--room", ROOM, "--stream", stream, "--json"]);
-    namespace.within(&command)
-}
-
-/// What `waystation nodes` or `streams` says; `None` if the coordinator does not answer.
-fn observe(namespace: &Namespace, url: &str, what: &str) -> Option<Value> {
-    let mut command = waystation();
-    command.args([what, "--json", "--coordinator", url]);
-    let answer = namespace.within(&command).output().ok()?;
-    serde_json::from_slice(&answer.stdout).ok().filter(|_| answer.status.success())
 }
 
 fn frames_shown(look: &Value) -> u64 {

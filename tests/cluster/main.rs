@@ -11,5 +11,6 @@ mod examples;
 mod failover;
 mod files;
 mod firefox;
+mod peers;
 mod revoked;
 mod support;

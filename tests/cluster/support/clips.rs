@@ -81,9 +81,10 @@ pub fn clip_with_keyframes(video: Video, seconds: u32, every_frames: u32) -> Cli
         &["-f", "lavfi", "-i", &picture, "-g", &group, "-keyint_min", &group, "-pix_fmt", "yuv420p"],
         encoder,
     );
-    let audio = directory.join(format!("{seconds}s.ogg"));
+    let audio = directory.join(format!("{seconds}s-stereo.ogg"));
     let tone = format!("sine=frequency=440:sample_rate=48000:duration={seconds}");
-    make(&audio, &["-f", "lavfi", "-i", &tone], &["-c:a", "libopus", "-b:a", "32k"]);
+    // WebRTC's Opus has two channels (RFC 7587 §7).
+    make(&audio, &["-f", "lavfi", "-i", &tone], &["-ac", "2", "-c:a", "libopus", "-b:a", "32k"]);
     Clip { video: path, audio, frames: seconds * FRAMES_PER_SECOND }
 }
 

@@ -16,6 +16,7 @@ pub mod ready;
 pub mod site;
 pub mod standstill;
 pub mod stopwatch;
+pub mod veth;
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,12 @@
 //! When a cluster is ready for a scene. A process that says that it is up is not yet known to the others: a client that
 //! comes before that is told of fewer nodes, or that there is no such stream.
 
+use std::process::Command;
+
 use reqwest::blocking::Response;
 use serde_json::Value;
 
-use super::{SOON, process::waystation, until};
+use super::{SOON, namespace::Namespace, process::waystation, until};
 
 /// What `waystation nodes`, `rooms` or `streams` says at this coordinator; `None` if it does not answer.
 pub fn observe(coordinator: &str, what: &str) -> Option<Value> {
@@ -18,6 +20,18 @@ pub fn is_attached(admin: &str) {
     let url = format!("{admin}/metrics");
     until("a relay that is attached", SOON, || {
         let metrics = reqwest::blocking::get(&url).ok()?.text().ok()?;
+        metrics.lines().any(|line| line == "waystation_relay_attached 1").then_some(())
+    });
+}
+
+/// The same for a relay in a namespace.
+#[track_caller]
+pub fn is_attached_within(namespace: &Namespace, admin: &str) {
+    let mut ask = Command::new("curl");
+    ask.args(["--silent", &format!("{admin}/metrics")]);
+    let mut ask = namespace.within(&ask);
+    until("a relay that is attached", SOON, || {
+        let metrics = String::from_utf8(ask.output().ok()?.stdout).ok()?;
         metrics.lines().any(|line| line == "waystation_relay_attached 1").then_some(())
     });
 }
