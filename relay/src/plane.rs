@@ -52,6 +52,17 @@ pub enum Command {
     Unplay(PlayId),
 }
 
+/// Which certificate a peer's SDP names (RFC 8122 §5). The order is that of strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fingerprint {
+    /// `sha-256`
+    Sha256([u8; 32]),
+    /// `sha-384`
+    Sha384([u8; 48]),
+    /// `sha-512`
+    Sha512([u8; 64]),
+}
+
 /// A client's transport.
 #[derive(Clone, Debug)]
 pub struct ClientTransport {
@@ -60,8 +71,8 @@ pub struct ClientTransport {
     /// ICE credentials of both sides. The local ufrag must start with the plane's prefix for this transport, see
     /// `Plane::local_ufrag`.
     pub ice: IceCredentials,
-    /// SHA-256 of the peer's certificate, from its SDP.
-    pub peer_fingerprint: [u8; 32],
+    /// Of the peer's certificate, from its SDP.
+    pub peer_fingerprint: Fingerprint,
     /// Our side of DTLS.
     pub role: DtlsRole,
     /// Send an SRTCP packet whenever nothing else was sent for this long.

@@ -52,7 +52,7 @@ async fn a_relay_is_ready_and_answers_with_no_coordinator_and_stops_when_told() 
     let answer = request(&url, "GET /whip/hall/s HTTP/1.1").await;
     assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
     let answer = request(&url, "DELETE /session/nobody HTTP/1.1").await;
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     drop(stop);
     timeout(PATIENCE, running).await.expect("it stops in time").unwrap();
     assert!(!*ready.borrow());

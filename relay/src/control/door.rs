@@ -13,7 +13,7 @@ use waystation_proto::{
 
 use crate::{
     agent::AgentHandle,
-    plane::{CodecSpec, DtlsRole, EgressTrack, Extension, IceCredentials, IngressTrack, Kind},
+    plane::{CodecSpec, DtlsRole, EgressTrack, Extension, Fingerprint, IceCredentials, IngressTrack, Kind},
 };
 
 /// The random id at the end of a session's WHIP or WHEP resource URL.
@@ -31,8 +31,8 @@ impl fmt::Debug for Resource {
 pub struct PeerOffer {
     /// Its ICE ufrag.
     pub remote_ufrag: String,
-    /// SHA-256 of its certificate.
-    pub fingerprint: [u8; 32],
+    /// Of its certificate.
+    pub fingerprint: Fingerprint,
     /// Our side of DTLS.
     pub role: DtlsRole,
     /// `Waystation-Beat`: send SRTCP whenever nothing else was sent for this long.

@@ -31,7 +31,6 @@ fn outcome(status: StatusCode) -> &'static str {
         401 => "unauthorized",
         403 => "forbidden",
         404 => "not_found",
-        406 => "no_codec",
         409 => "conflict",
         503 => "unavailable",
         400..=499 => "bad_request",

@@ -231,7 +231,7 @@ mod tests {
     };
 
     use super::{KEYS_WITHIN, MAX_ADDRESSES, PATH_SILENCE, Peer};
-    use crate::plane::{ClientTransport, DtlsRole, IceCredentials, TransportId};
+    use crate::plane::{ClientTransport, DtlsRole, Fingerprint, IceCredentials, TransportId};
 
     fn peer(now: Instant) -> Peer {
         let ice = IceCredentials {
@@ -240,7 +240,14 @@ mod tests {
             remote_ufrag: "peer".to_owned(),
         };
         let (id, role) = (TransportId(1), DtlsRole::Client);
-        let open = ClientTransport { id, ice, peer_fingerprint: [0; 32], role, beat: None, near: None };
+        let open = ClientTransport {
+            id,
+            ice,
+            peer_fingerprint: Fingerprint::Sha256([0; 32]),
+            role,
+            beat: None,
+            near: None,
+        };
         Peer::client(open, now)
     }
 

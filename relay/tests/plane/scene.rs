@@ -10,7 +10,8 @@ use waystation_proto::{Claim, RoomId, StreamId, StreamKey};
 use waystation_relay::{
     plane::{
         ClientTransport, Codec, CodecSpec, Command, CongestionFeedback, DtlsRole, EgressStart, EgressTrack,
-        IceCredentials, IngressTrack, Kind, PlaneEvent, Play, PlayId, Publish, PublishId, TransportId,
+        Fingerprint, IceCredentials, IngressTrack, Kind, PlaneEvent, Play, PlayId, Publish, PublishId,
+        TransportId,
     },
     worker::{Plane, PlaneConfig},
 };
@@ -81,7 +82,7 @@ impl Scene {
             username: format!("{}:peer", ice.local_ufrag),
             password: ice.local_pwd.clone(),
         };
-        let peer_fingerprint = fingerprint.try_into().unwrap();
+        let peer_fingerprint = Fingerprint::Sha256(fingerprint.try_into().unwrap());
         let near = Some(stream("s"));
         self.plane.send(Command::OpenClient(ClientTransport { id, ice, peer_fingerprint, role, beat, near }));
         (id, check)

@@ -21,8 +21,8 @@ use super::super::{
     peers::{LinkKeys, LinkUp},
 };
 use crate::plane::{
-    Codec, CodecSpec, Command, CongestionFeedback, DtlsRole, IngressTrack, Kind, PlaneEvent, PublishId,
-    TransportEnd, TransportId,
+    Codec, CodecSpec, Command, CongestionFeedback, DtlsRole, Fingerprint, IngressTrack, Kind, PlaneEvent,
+    PublishId, TransportEnd, TransportId,
 };
 
 /// A relay of the cluster, by its number.
@@ -102,7 +102,12 @@ pub(super) fn holder(token: NodeToken) -> Holder {
 }
 
 pub(super) fn peer_offer() -> PeerOffer {
-    PeerOffer { remote_ufrag: "u".into(), fingerprint: [0; 32], role: DtlsRole::Client, beat: None }
+    PeerOffer {
+        remote_ufrag: "u".into(),
+        fingerprint: Fingerprint::Sha256([0; 32]),
+        role: DtlsRole::Client,
+        beat: None,
+    }
 }
 
 pub(super) fn track() -> IngressTrack {

@@ -202,7 +202,7 @@ impl From<NegotiateError> for Problem {
     fn from(error: NegotiateError) -> Self {
         match &error {
             NegotiateError::NoCodec { .. } => {
-                Self::new(StatusCode::NOT_ACCEPTABLE, "no-codec", "No codec in common", error)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no-codec", "No codec in common", error)
             }
             NegotiateError::TooManyTracks { .. }
             | NegotiateError::NoTracks(_)

@@ -275,7 +275,7 @@ async fn a_play_gets_the_streams_tracks_or_409_to_try_again() {
     assert_eq!(rig.double.script().played[0].tracks.len(), 1);
     rig.double.script().stream = Some(video(Codec::Vp9, "profile-id=3"));
     let answer = rig.post("/whep/r/s", &bearer, &[], PLAY).await;
-    assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     answer.problem();
 }
 

@@ -2,7 +2,11 @@
 
 use std::{fmt, fmt::Write as _, net::SocketAddr};
 
-use super::{extension::extension_uri, format::Format, offer::Section};
+use super::{
+    extension::extension_uri,
+    format::Format,
+    offer::{Content, Section},
+};
 use crate::plane::{DtlsRole, Extension, IceCredentials};
 
 /// What is known of our side once the transport is open.
@@ -92,7 +96,9 @@ struct AnswerSection {
     media: String,
     protocol: String,
     formats: String,
+    /// Empty where the offer has none.
     mid: String,
+    rtcp_rsize: bool,
     taken: Option<AnswerMedia>,
 }
 
@@ -102,6 +108,7 @@ pub struct Draft {
     sections: Vec<AnswerSection>,
     role: DtlsRole,
     bundle: bool,
+    extmap_allow_mixed: bool,
 }
 
 /// Name of our media stream and canonical name: one per session, and sessions are told apart by their SSRCs.
@@ -109,8 +116,8 @@ const STREAM_NAME: &str = "waystation";
 
 impl Draft {
     /// An answer with nothing in it yet.
-    pub fn new(role: DtlsRole, bundle: bool) -> Self {
-        Self { sections: Vec::new(), role, bundle }
+    pub fn new(role: DtlsRole, bundle: bool, extmap_allow_mixed: bool) -> Self {
+        Self { sections: Vec::new(), role, bundle, extmap_allow_mixed }
     }
 
     /// Answers the next section; `None` refuses it (port 0).
@@ -120,6 +127,7 @@ impl Draft {
             protocol: section.protocol.clone(),
             formats: section.formats.clone(),
             mid: section.mid.clone(),
+            rtcp_rsize: matches!(&section.content, Content::Rtp(rtp) if rtp.rtcp_rsize),
             taken,
         });
     }
@@ -142,14 +150,20 @@ impl Draft {
             }
             out.push_str("\r\n");
         }
+        if self.extmap_allow_mixed {
+            out.push_str("a=extmap-allow-mixed\r\n");
+        }
         out.push_str("a=msid-semantic: WMS *\r\n");
         for section in &self.sections {
             match &section.taken {
                 Some(media) => self.write_media(out, section, media, local)?,
                 None => write!(
                     out,
-                    "m={} 0 {} {}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\na=mid:{}\r\n",
-                    section.media, section.protocol, section.formats, section.mid
+                    "m={} 0 {} {}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n{}",
+                    section.media,
+                    section.protocol,
+                    section.formats,
+                    mid_line(&section.mid)
                 )?,
             }
         }
@@ -177,7 +191,7 @@ impl Draft {
             DtlsRole::Client => "active",
             DtlsRole::Server => "passive",
         };
-        write!(out, "a=setup:{setup}\r\na=mid:{}\r\n", section.mid)?;
+        write!(out, "a=setup:{setup}\r\n{}", mid_line(&section.mid))?;
         for extension in &media.extensions {
             write!(out, "a=extmap:{} {}\r\n", extension.id, extension_uri(extension.kind))?;
         }
@@ -186,7 +200,10 @@ impl Draft {
             Flow::SendOnly => "a=sendonly\r\n",
             Flow::Inactive => "a=inactive\r\n",
         });
-        out.push_str("a=rtcp-mux\r\na=rtcp-rsize\r\n");
+        out.push_str("a=rtcp-mux\r\n");
+        if section.rtcp_rsize {
+            out.push_str("a=rtcp-rsize\r\n");
+        }
         for format in &media.formats {
             write!(out, "a=rtpmap:{} {}\r\n", format.payload_type, format.rtpmap)?;
             for feedback in &format.feedback {
@@ -198,6 +215,10 @@ impl Draft {
         }
         media.source.as_ref().map_or(Ok(()), |source| write_source(out, source))
     }
+}
+
+fn mid_line(mid: &str) -> String {
+    if mid.is_empty() { String::new() } else { format!("a=mid:{mid}\r\n") }
 }
 
 /// Our one candidate (RFC 8839 §5.1), and that there are no more (RFC 8838 §8.2).

@@ -26,7 +26,7 @@ use self::{
     answer::AnswerMedia,
     offer::{Content, Rtp, Section},
 };
-use crate::plane::{DtlsRole, Kind};
+use crate::plane::{DtlsRole, Fingerprint, Kind};
 
 /// What both sides will do, once the transport is open.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Negotiated<Track> {
     pub tracks: Vec<Track>,
     /// The peer's ICE ufrag, of the media section that carries the bundle.
     pub remote_ufrag: String,
-    /// SHA-256 of the peer's certificate.
-    pub fingerprint: [u8; 32],
+    /// Of the peer's certificate.
+    pub fingerprint: Fingerprint,
     /// Our side of DTLS.
     pub role: DtlsRole,
     /// The answer, but for our transport.
@@ -68,7 +68,9 @@ pub enum NegotiateError {
         wanted: String,
     },
     /// RFC 9725 §4.4.1: all media share one transport.
-    #[error("media section {mid:?} is not in the offer's BUNDLE group; bundle all media")]
+    #[error(
+        "media section {mid:?} is not in the offer's BUNDLE group; all media share one transport here, so bundle it"
+    )]
     NotBundled {
         /// The section.
         mid: String,
@@ -79,7 +81,7 @@ pub enum NegotiateError {
         /// The section.
         mid: String,
     },
-    /// The bundle's section has no ICE ufrag or no SHA-256 fingerprint.
+    /// The bundle's section has no ICE ufrag or no fingerprint that we know.
     #[error("media section {mid:?} lacks {what}, which is needed to reach the peer")]
     NoTransport {
         /// The section.
@@ -119,9 +121,10 @@ fn conclude<Track>(
     let carrier = sections().next().ok_or(NegotiateError::NoTracks("has"))?;
     let lacks = |what| NegotiateError::NoTransport { mid: carrier.mid.clone(), what };
     let remote_ufrag = carrier.ufrag.clone().ok_or_else(|| lacks("a=ice-ufrag"))?;
-    let fingerprint = carrier.fingerprint.ok_or_else(|| lacks("a=fingerprint with SHA-256"))?;
+    let fingerprint =
+        carrier.fingerprint.ok_or_else(|| lacks("a=fingerprint with sha-256, sha-384 or sha-512"))?;
     let role = dtls_role(carrier.setup, preferred);
-    let mut draft = Draft::new(role, carrier.bundled);
+    let mut draft = Draft::new(role, carrier.bundled, offer.extmap_allow_mixed);
     for (section, taken) in offer.sections.iter().zip(taken) {
         draft.push(section, taken);
     }

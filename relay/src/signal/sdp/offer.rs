@@ -9,7 +9,7 @@ use super::{
     extension::extension_kind,
     format::{Format, Formats},
 };
-use crate::plane::{Extension, Kind};
+use crate::plane::{Extension, Fingerprint, Kind};
 
 /// Largest offer: Chromium's with every codec and simulcast has some 9 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
@@ -135,6 +135,8 @@ pub struct Rtp {
     pub simulcast: bool,
     /// Whether RTCP shares the port.
     pub rtcp_mux: bool,
+    /// Whether RTCP packets may come alone (RFC 5506 §5).
+    pub rtcp_rsize: bool,
     /// Whether it has Chromium's own extensions, and so Chromium's own fmtp hints.
     pub chromium: bool,
 }
@@ -154,8 +156,8 @@ pub struct Section {
     pub bundled: bool,
     /// Its ICE ufrag, or the session's.
     pub ufrag: Option<String>,
-    /// Its SHA-256 fingerprint, or the session's.
-    pub fingerprint: Option<[u8; 32]>,
+    /// Its strongest fingerprint, or the session's.
+    pub fingerprint: Option<Fingerprint>,
     /// Its side of DTLS, or the session's.
     pub setup: Setup,
     /// What it is for.
@@ -167,6 +169,8 @@ pub struct Section {
 pub struct Offer {
     /// In the offer's order; at least one.
     pub sections: Vec<Section>,
+    /// Whether one- and two-byte header extensions may be mixed in one stream (RFC 8285 §4.1.2).
+    pub extmap_allow_mixed: bool,
 }
 
 impl Offer {
@@ -193,13 +197,23 @@ impl Offer {
         let mut mids = BTreeSet::new();
         let sections = sdp.media_descriptions.iter().enumerate().map(|(index, media)| {
             let section = section(index, media, &session)?;
+            // One section alone needs no name (RFC 9143 §7.2 is about bundles).
+            let may_lack_name = sections == 1 && !section.bundled;
+            if section.mid.is_empty() && !may_lack_name {
+                return Err(OfferError::Mid { index, mid: String::new() });
+            }
             if mids.insert(section.mid.clone()) {
                 Ok(section)
             } else {
                 Err(OfferError::Mid { index, mid: section.mid })
             }
         });
-        Ok(Self { sections: sections.collect::<Result<_, _>>()? })
+        let everywhere = |media: &MediaDescription| media.has_attribute("extmap-allow-mixed");
+        Ok(Self {
+            sections: sections.collect::<Result<_, _>>()?,
+            extmap_allow_mixed: sdp.has_attribute("extmap-allow-mixed")
+                || sdp.media_descriptions.iter().all(everywhere),
+        })
     }
 }
 
@@ -213,7 +227,7 @@ struct SessionLevel {
 #[derive(Clone, Default)]
 struct TransportLines {
     ufrag: Option<String>,
-    fingerprint: Option<[u8; 32]>,
+    fingerprint: Option<Fingerprint>,
     setup: Option<Setup>,
 }
 
@@ -221,7 +235,7 @@ impl TransportLines {
     fn take(&mut self, key: &str, value: &str) -> Result<(), OfferError> {
         match key {
             "ice-ufrag" => self.ufrag = Some(checked_ufrag(value).ok_or(OfferError::Ufrag)?.to_owned()),
-            "fingerprint" => self.fingerprint = parse_fingerprint(value).or(self.fingerprint),
+            "fingerprint" => self.fingerprint = self.fingerprint.max(parse_fingerprint(value)),
             "setup" => {
                 self.setup = Some(match value {
                     "active" => Setup::Active,
@@ -265,6 +279,10 @@ fn bounded(count: usize) -> Result<(), OfferError> {
 fn section(index: usize, media: &MediaDescription, session: &SessionLevel) -> Result<Section, OfferError> {
     bounded(media.attributes.len())?;
     let mut transport = session.transport.clone();
+    // What the section says of its own certificate goes before what the session says (RFC 8122 §5).
+    if media.has_attribute("fingerprint") {
+        transport.fingerprint = None;
+    }
     let mut mid = String::new();
     for attribute in &media.attributes {
         let value = attribute.value.as_deref().unwrap_or_default();
@@ -275,7 +293,7 @@ fn section(index: usize, media: &MediaDescription, session: &SessionLevel) -> Re
     }
     // RFC 8866 §9: token characters.
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`{|}~".contains(c);
-    if mid.is_empty() || mid.len() > MAX_MID_BYTES || !mid.chars().all(token) {
+    if mid.len() > MAX_MID_BYTES || !mid.chars().all(token) {
         return Err(OfferError::Mid { index, mid: shorten(&mid) });
     }
     let name = &media.media_name;
@@ -319,6 +337,7 @@ fn rtp(kind: Kind, media: &MediaDescription, session_direction: Direction) -> Rt
         ssrc: None,
         simulcast: false,
         rtcp_mux: false,
+        rtcp_rsize: false,
         chromium: false,
     };
     let mut extensions = Vec::new();
@@ -346,6 +365,7 @@ fn rtp(kind: Kind, media: &MediaDescription, session_direction: Direction) -> Rt
             }
             "simulcast" => section.simulcast = true,
             "rtcp-mux" => section.rtcp_mux = true,
+            "rtcp-rsize" => section.rtcp_rsize = true,
             _ => {}
         }
     }
@@ -405,13 +425,20 @@ pub fn checked_ufrag(text: &str) -> Option<&str> {
     (ICE_UFRAG_CHARS.contains(&text.len()) && text.chars().all(ice_char)).then_some(text)
 }
 
-/// RFC 8122 §5; only SHA-256 is taken.
-fn parse_fingerprint(value: &str) -> Option<[u8; 32]> {
+/// RFC 8122 §5. An algorithm that is not known here is passed over.
+fn parse_fingerprint(value: &str) -> Option<Fingerprint> {
     let (algorithm, hex) = value.split_once(' ')?;
-    if !algorithm.eq_ignore_ascii_case("sha-256") {
-        return None;
+    match algorithm.to_ascii_lowercase().as_str() {
+        "sha-256" => hex_bytes(hex).map(Fingerprint::Sha256),
+        "sha-384" => hex_bytes(hex).map(Fingerprint::Sha384),
+        "sha-512" => hex_bytes(hex).map(Fingerprint::Sha512),
+        _ => None,
     }
-    let mut bytes = [0; 32];
+}
+
+/// `AB:CD:…`, of exactly so many bytes.
+fn hex_bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     let mut pairs = hex.trim().split(':');
     for byte in &mut bytes {
         let pair = pairs.next().filter(|pair| pair.len() == 2)?;

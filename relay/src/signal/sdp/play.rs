@@ -39,7 +39,7 @@ pub fn negotiate_play(
                 let info = stream.iter().find(|info| open && info.kind == rtp.kind);
                 match info.and_then(|info| Some((info, best_format(&rtp.formats, &info.codec)?))) {
                     Some((info, format)) => {
-                        let (track, media) = take(section, rtp, info, format, &mut ssrcs);
+                        let (track, media) = take(offer, section, rtp, info, format, &mut ssrcs);
                         tracks.push(track);
                         Some(media)
                     }
@@ -92,6 +92,7 @@ impl<R: Rng> Ssrcs<'_, R> {
 }
 
 fn take<R: Rng>(
+    offer: &Offer,
     section: &Section,
     rtp: &Rtp,
     info: &TrackInfo,
@@ -99,7 +100,11 @@ fn take<R: Rng>(
     ssrcs: &mut Ssrcs<'_, R>,
 ) -> (EgressTrack, AnswerMedia) {
     let rtx_payload_type = rtx_of(&rtp.formats, format.payload_type);
-    let extensions = extensions(&rtp.extensions, &info.extensions);
+    let mut extensions = extensions(&rtp.extensions, &info.extensions);
+    // A descriptor with its templates needs the two-byte form, which only some of the packets have (RFC 8285 §4.1.2).
+    extensions.retain(|extension| {
+        extension.kind != ExtensionKind::DependencyDescriptor || offer.extmap_allow_mixed
+    });
     let track = EgressTrack {
         kind: rtp.kind,
         codec: info.codec.codec,
@@ -152,16 +157,18 @@ fn extensions(offered: &[Extension], arriving: &[Extension]) -> Vec<Extension> {
     offered.iter().filter(wanted).cloned().collect()
 }
 
-/// The offered parameters, which say what the player decodes; for Opus also whether stereo comes (RFC 7587 §7.1).
+/// The offered parameters, which say what the player decodes; for Opus, what comes is the publisher's word (RFC 7587 §7.1):
+/// the player's own of what it would send says nothing here.
 fn fmtp(format: &Format, stream: &CodecSpec) -> String {
-    let says_stereo = |name| parameter(&stream.fmtp, name) == Some("1");
-    let stereo = stream.codec == Codec::Opus && (says_stereo("stereo") || says_stereo("sprop-stereo"));
-    if !stereo || format.parameter("sprop-stereo").is_some() {
+    if stream.codec != Codec::Opus {
         return format.fmtp.clone();
     }
-    if format.fmtp.is_empty() {
-        "sprop-stereo=1".to_owned()
-    } else {
-        format!("{};sprop-stereo=1", format.fmtp)
+    let is_players_own = |part: &&str| part.trim_start().to_ascii_lowercase().starts_with("sprop-");
+    let mut parts: Vec<&str> = format.fmtp.split(';').filter(|part| !is_players_own(part)).collect();
+    let says_stereo = |name| parameter(&stream.fmtp, name) == Some("1");
+    if says_stereo("stereo") || says_stereo("sprop-stereo") {
+        parts.push("sprop-stereo=1");
     }
+    parts.retain(|part| !part.trim().is_empty());
+    parts.join(";")
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     control::TrackInfo,
     plane::{
-        Codec, CodecSpec, CongestionFeedback, DtlsRole, EgressTrack, Extension, ExtensionKind,
+        Codec, CodecSpec, CongestionFeedback, DtlsRole, EgressTrack, Extension, ExtensionKind, Fingerprint,
         IceCredentials, IngressTrack, Kind,
     },
 };
@@ -20,14 +20,22 @@ const AIORTC_PUBLISH: &str = include_str!("offers/aiortc_publish.sdp");
 const CHROMIUM_PLAY: &str = include_str!("offers/chromium_play.sdp");
 const CHROMIUM_PUBLISH: &str = include_str!("offers/chromium_publish.sdp");
 const CHROMIUM_SIMULCAST: &str = include_str!("offers/chromium_simulcast.sdp");
+const FFMPEG_PUBLISH: &str = include_str!("offers/ffmpeg_publish.sdp");
 const FIREFOX_PLAY: &str = include_str!("offers/firefox_play.sdp");
 const FIREFOX_PUBLISH: &str = include_str!("offers/firefox_publish.sdp");
 const GSTREAMER_PUBLISH: &str = include_str!("offers/gstreamer_publish.sdp");
 const OBS_PUBLISH: &str = include_str!("offers/obs_publish.sdp");
 const WEBRTC_RS_PLAY: &str = include_str!("offers/webrtc_rs_play.sdp");
 const WEBRTC_RS_PUBLISH: &str = include_str!("offers/webrtc_rs_publish.sdp");
-const PUBLISHES: [&str; 6] =
-    [AIORTC_PUBLISH, CHROMIUM_PUBLISH, FIREFOX_PUBLISH, GSTREAMER_PUBLISH, OBS_PUBLISH, WEBRTC_RS_PUBLISH];
+const PUBLISHES: [&str; 7] = [
+    AIORTC_PUBLISH,
+    CHROMIUM_PUBLISH,
+    FFMPEG_PUBLISH,
+    FIREFOX_PUBLISH,
+    GSTREAMER_PUBLISH,
+    OBS_PUBLISH,
+    WEBRTC_RS_PUBLISH,
+];
 const PLAYS: [&str; 4] = [AIORTC_PLAY, CHROMIUM_PLAY, FIREFOX_PLAY, WEBRTC_RS_PLAY];
 const POLICY: PublishPolicy = PublishPolicy { role: DtlsRole::Client, start_kbit_per_second: 1000 };
 
@@ -78,7 +86,7 @@ fn kinds(extensions: &[Extension]) -> Vec<ExtensionKind> {
 fn chromium_publishes_vp8_and_opus_with_rtx_and_transport_wide_feedback() {
     let negotiated = publish(CHROMIUM_PUBLISH);
     assert_eq!(negotiated.remote_ufrag, "Yj7c");
-    assert_eq!(negotiated.fingerprint[..3], [0x5a, 0x1b, 0x2c]);
+    assert!(matches!(negotiated.fingerprint, Fingerprint::Sha256([0x5a, 0x1b, 0x2c, ..])));
     assert_eq!(negotiated.role, DtlsRole::Client);
     let [audio, video] = &negotiated.tracks[..] else { panic!("{:?}", negotiated.tracks) };
     assert_eq!((audio.codec.codec, audio.codec.channels, audio.payload_type), (Codec::Opus, 2, 111));
@@ -104,6 +112,7 @@ s=-
 t=0 0
 a=ice-lite
 a=group:BUNDLE 0 1
+a=extmap-allow-mixed
 a=msid-semantic: WMS *
 m=audio 7000 UDP/TLS/RTP/SAVPF 111
 c=IN IP4 127.0.0.1
@@ -163,7 +172,7 @@ fn an_offer_with_simulcast_is_answered_with_one_layer() {
 #[test]
 fn firefox_publishes_with_its_session_level_fingerprint() {
     let negotiated = publish(FIREFOX_PUBLISH);
-    assert_eq!(negotiated.fingerprint[0], 0x5a);
+    assert!(matches!(negotiated.fingerprint, Fingerprint::Sha256([0x5a, ..])));
     let video = &negotiated.tracks[1];
     assert_eq!((video.codec.codec, video.payload_type, video.rtx_payload_type), (Codec::Vp8, 120, Some(124)));
     assert_eq!((video.ssrc, video.rtx_ssrc), (Some(4001), Some(4002)));
@@ -434,4 +443,88 @@ proptest! {
         lines.remove(at);
         exercise(lines.join("\r\n").as_bytes());
     }
+}
+
+#[test]
+fn ffmpeg_publishes_with_rtx_that_it_names_in_its_group_alone_and_is_asked_for_no_pli() {
+    let negotiated = publish(FFMPEG_PUBLISH);
+    // It takes the server's side of DTLS for itself.
+    assert_eq!(negotiated.role, DtlsRole::Client);
+    let video = &negotiated.tracks[1];
+    assert_eq!(
+        (video.codec.codec, video.payload_type, video.rtx_payload_type),
+        (Codec::H264, 106, Some(105))
+    );
+    assert_eq!((video.ssrc, video.rtx_ssrc), (Some(2_266_326_928), Some(2_266_326_929)));
+    assert!(video.nack && !video.pli);
+    let stream = [track(Kind::Video, Codec::H264, &video.codec.fmtp)];
+    for player in [CHROMIUM_PLAY, FIREFOX_PLAY] {
+        assert_eq!(play(player, &stream).unwrap().tracks[0].codec, Codec::H264);
+    }
+}
+
+#[test]
+fn of_several_fingerprints_the_strongest_known_counts_and_each_hash_alone_will_do() {
+    let (old, _) = FIREFOX_PLAY.split_once("a=fingerprint:").unwrap();
+    let (_, rest) = FIREFOX_PLAY[old.len()..].split_once('\n').unwrap();
+    let lines = |lines: &[(&str, &str, usize)]| {
+        let line = |(name, byte, n): &(&str, &str, usize)| {
+            format!("a=fingerprint:{name} {}\n", vec![*byte; *n].join(":"))
+        };
+        format!("{old}{}{rest}", lines.iter().map(line).collect::<String>())
+    };
+    let fingerprint = |text: &str| play(text, &vp8_and_opus()).map(|negotiated| negotiated.fingerprint);
+    assert_eq!(fingerprint(&lines(&[("sha-384", "0A", 48)])), Ok(Fingerprint::Sha384([10; 48])));
+    assert_eq!(fingerprint(&lines(&[("SHA-512", "0a", 64)])), Ok(Fingerprint::Sha512([10; 64])));
+    let several = [("sha-512", "01", 64), ("sha-256", "02", 32), ("sha-3", "03", 9), ("sha-384", "04", 48)];
+    assert_eq!(fingerprint(&lines(&several)), Ok(Fingerprint::Sha512([1; 64])));
+    for bad in [("sha-1", "01", 20), ("sha-512", "01", 63), ("sha-384", "zz", 48)] {
+        assert!(matches!(fingerprint(&lines(&[bad])), Err(NegotiateError::NoTransport { .. })), "{bad:?}");
+    }
+}
+
+#[test]
+fn one_section_needs_neither_a_bundle_nor_a_name() {
+    let alone = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\nm=video 9 UDP/TLS/RTP/SAVPF 96\n\
+        c=IN IP4 0.0.0.0\na=ice-ufrag:abcd\na=ice-pwd:0123456789abcdef012345\n\
+        a=fingerprint:sha-256 5A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9:0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9\n\
+        a=setup:actpass\na=recvonly\na=rtcp-mux\na=rtpmap:96 VP8/90000\n";
+    let negotiated = play(alone, &vp8_and_opus()).unwrap();
+    let answer = write(&negotiated.draft);
+    assert!(!answer.contains("BUNDLE") && !answer.contains("a=mid"), "{answer}");
+    assert!(!answer.contains("rsize") && !answer.contains("allow-mixed"), "neither was offered: {answer}");
+    let (_, section) = alone.split_once("m=video").unwrap();
+    let two =
+        format!("{alone}a=mid:0\nm=audio{}a=mid:1\n", section.replace("96 VP8/90000", "96 opus/48000/2"));
+    let refused = play(&two, &vp8_and_opus()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("all media share one transport here, so bundle it"), "{refused}");
+}
+
+#[test]
+fn header_extensions_of_both_forms_are_mixed_only_with_a_client_that_says_so() {
+    let arriving = |kind| Extension { id: 9, kind };
+    let mut video = track(Kind::Video, Codec::Vp8, "");
+    video.extensions = vec![arriving(ExtensionKind::DependencyDescriptor)];
+    let offer = CHROMIUM_PLAY.replace(
+        "a=rtpmap:96 VP8/90000",
+        "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\n\
+         a=rtpmap:96 VP8/90000",
+    );
+    let mixed = play(&offer, &[video.clone()]).unwrap();
+    assert!(write(&mixed.draft).contains("a=extmap-allow-mixed\r\n"));
+    assert!(kinds(&mixed.tracks[0].extensions).contains(&ExtensionKind::DependencyDescriptor));
+    let plain = play(&offer.replace("a=extmap-allow-mixed\n", ""), &[video]).unwrap();
+    assert!(!write(&plain.draft).contains("a=extmap-allow-mixed"));
+    assert!(!kinds(&plain.tracks[0].extensions).contains(&ExtensionKind::DependencyDescriptor));
+}
+
+#[test]
+fn what_a_player_would_send_itself_is_not_said_of_the_stream() {
+    let offer = CHROMIUM_PLAY.replace("useinbandfec=1", "useinbandfec=1;stereo=1;sprop-stereo=1");
+    let line = |fmtp: &str| {
+        let answer = write(&play(&offer, &[track(Kind::Audio, Codec::Opus, fmtp)]).unwrap().draft);
+        answer.lines().find(|line| line.starts_with("a=fmtp:111 ")).unwrap_or_default().to_owned()
+    };
+    assert!(!line("minptime=10").contains("sprop-stereo"));
+    assert!(line("sprop-stereo=1").contains("sprop-stereo=1"));
 }

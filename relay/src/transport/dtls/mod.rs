@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use bytes::BytesMut;
 use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::{
@@ -30,7 +30,7 @@ use self::{
     repeat::Heard,
 };
 use super::srtp::{Profile, SessionKeys};
-use crate::plane::DtlsRole;
+use crate::plane::{DtlsRole, Fingerprint};
 
 /// Exporter label (RFC 5764 §4.2).
 const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
@@ -126,7 +126,7 @@ pub enum Offered {
 pub struct Association {
     phase: Phase,
     endpoint: Endpoint,
-    peer_fingerprint: [u8; 32],
+    peer_fingerprint: Fingerprint,
     /// How often the flight that is out was sent again.
     repeats: u32,
 }
@@ -164,7 +164,7 @@ const PEER_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv
 impl Association {
     /// An association that waits for the peer's address (client) or hello (server).
     #[must_use]
-    pub fn new(role: DtlsRole, offered: Offered, peer_fingerprint: [u8; 32]) -> Self {
+    pub fn new(role: DtlsRole, offered: Offered, peer_fingerprint: Fingerprint) -> Self {
         let phase = match role {
             DtlsRole::Client => Phase::Unstarted(offered),
             DtlsRole::Server => Phase::AwaitingHello(HelloReader::default()),
@@ -261,7 +261,7 @@ impl Association {
             return Progress::Failed("the handshake left no state".to_owned());
         };
         let certificate = state.peer_certificates.first();
-        if certificate.is_none_or(|der| sha256(der) != self.peer_fingerprint) {
+        if !certificate.is_some_and(|der| names(&self.peer_fingerprint, der)) {
             return Progress::WrongFingerprint;
         }
         let chosen = state.srtp_protection_profile();
@@ -316,6 +316,16 @@ fn wire(profile: Profile) -> SrtpProtectionProfile {
         Profile::Aes256Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
         Profile::Aes128CmSha1 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
     }
+}
+
+/// Whether a fingerprint is that of a certificate.
+fn names(fingerprint: &Fingerprint, certificate: &[u8]) -> bool {
+    let (algorithm, value): (_, &[u8]) = match fingerprint {
+        Fingerprint::Sha256(value) => (&SHA256, value),
+        Fingerprint::Sha384(value) => (&SHA384, value),
+        Fingerprint::Sha512(value) => (&SHA512, value),
+    };
+    digest(algorithm, certificate).as_ref() == value
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

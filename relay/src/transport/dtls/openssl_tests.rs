@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Association, Identity, Offered, Progress, sha256};
-use crate::plane::DtlsRole;
+use aws_lc_rs::digest::{SHA512, digest};
+
+use super::{Association, Identity, Offered, Progress};
+use crate::plane::{DtlsRole, Fingerprint};
 
 /// Longest wait for a handshake with a process that has yet to start.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -39,13 +41,14 @@ fn openssl(directory: &Path, words: &[&str]) -> Vec<u8> {
 }
 
 /// A key and its certificate, as `key.pem` and `cert.pem`; the certificate's fingerprint.
-fn certificate(directory: &Path, key: &[&str]) -> [u8; 32] {
+fn certificate(directory: &Path, key: &[&str]) -> Fingerprint {
     openssl(directory, &[&["genpkey", "-out", "key.pem"], key].concat());
     openssl(
         directory,
         &["req", "-x509", "-key", "key.pem", "-out", "cert.pem", "-subj", "/CN=peer", "-days", "2"],
     );
-    sha256(&openssl(directory, &["x509", "-in", "cert.pem", "-outform", "der"]))
+    let certificate = openssl(directory, &["x509", "-in", "cert.pem", "-outform", "der"]);
+    Fingerprint::Sha512(digest(&SHA512, &certificate).as_ref().try_into().unwrap())
 }
 
 fn start(directory: &Path, words: &[&str]) -> Peer {

@@ -8,18 +8,18 @@ use super::{
     Association, FLIGHT_INTERVAL, Identity, Offered, Profile, Progress, SessionKeys,
     hello::{Hello, HelloReader},
 };
-use crate::plane::DtlsRole;
+use crate::plane::{DtlsRole, Fingerprint};
 
-fn fingerprint(identity: &Identity) -> [u8; 32] {
+fn fingerprint(identity: &Identity) -> Fingerprint {
     let bytes: Vec<u8> =
         identity.fingerprint().split(':').map(|hex| u8::from_str_radix(hex, 16).unwrap()).collect();
-    bytes.try_into().unwrap()
+    Fingerprint::Sha256(bytes.try_into().unwrap())
 }
 
 /// Both ends of a handshake: the outcome at each side. The first `lost` datagrams get lost.
 fn shake(
     offered: Offered,
-    client_sees: [u8; 32],
+    client_sees: Fingerprint,
     client: &Identity,
     server: &Identity,
     mut lost: usize,
@@ -87,7 +87,7 @@ fn both_sides_have_the_same_gcm_keys_crosswise() {
 #[test]
 fn a_certificate_that_the_sdp_did_not_name_is_refused() {
     let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let (outcome, _) = shake(Offered::All, [7; 32], &client, &server, 0);
+    let (outcome, _) = shake(Offered::All, Fingerprint::Sha256([7; 32]), &client, &server, 0);
     assert!(matches!(outcome, Progress::WrongFingerprint), "{outcome:?}");
 }
 
@@ -125,7 +125,7 @@ proptest! {
         let identity = Identity::generate().unwrap();
         let now = Instant::now();
         for role in [DtlsRole::Client, DtlsRole::Server] {
-            let mut association = Association::new(role, Offered::All, [0; 32]);
+            let mut association = Association::new(role, Offered::All, Fingerprint::Sha256([0; 32]));
             association.reachable(&identity, now);
             for first in [20_u8, 21, 22, 23] {
                 let mut datagram = vec![first, 0xfe, 0xfd, 0, 0];
@@ -141,7 +141,7 @@ proptest! {
 fn an_sdk_is_offered_aes_128_gcm_only_and_others_all_profiles() {
     let identity = Identity::generate().unwrap();
     let offer = |offered| {
-        let mut association = Association::new(DtlsRole::Client, offered, [0; 32]);
+        let mut association = Association::new(DtlsRole::Client, offered, Fingerprint::Sha256([0; 32]));
         association.reachable(&identity, Instant::now());
         let (mut reader, mut hello) = (HelloReader::default(), Hello::Partial);
         while let Some(datagram) = association.poll_transmit() {
