@@ -209,6 +209,8 @@ pub enum ExtensionKind {
     DependencyDescriptor,
     /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
     PlayoutDelay,
+    /// `urn:waystation:rtp-hdrext:backlog`, on links alone: how far behind the live edge an old packet is.
+    Backlog,
 }
 
 /// A track as it arrives.

@@ -292,7 +292,7 @@ const CODECS: [(Codec, &str, Kind); 5] = [
 ];
 
 /// What passes from one relay to the next: what describes the media, not one hop's identification or feedback.
-const EXTENSIONS: [(ExtensionKind, &str); 6] = [
+const EXTENSIONS: [(ExtensionKind, &str); 7] = [
     (ExtensionKind::AbsCaptureTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"),
     (ExtensionKind::AudioLevel, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
     (ExtensionKind::VideoOrientation, "urn:3gpp:video-orientation"),
@@ -302,11 +302,18 @@ const EXTENSIONS: [(ExtensionKind, &str); 6] = [
     ),
     (ExtensionKind::PlayoutDelay, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"),
     (ExtensionKind::AbsSendTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"),
+    (ExtensionKind::Backlog, "urn:waystation:rtp-hdrext:backlog"),
 ];
 
-/// Whether an extension travels on links.
+/// Whether an extension that arrives leaves on links.
 pub(super) fn travels(kind: ExtensionKind) -> bool {
-    EXTENSIONS.iter().any(|row| row.0 == kind)
+    kind != ExtensionKind::Backlog && EXTENSIONS.iter().any(|row| row.0 == kind)
+}
+
+/// The extension that a link adds to video, under an id that is free.
+pub(super) fn backlog(others: &[Extension]) -> Option<Extension> {
+    let id = (1..=u8::MAX).find(|id| others.iter().all(|other| other.id != *id))?;
+    Some(Extension { id, kind: ExtensionKind::Backlog })
 }
 
 #[cfg(test)]

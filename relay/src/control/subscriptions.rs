@@ -10,7 +10,7 @@ use waystation_proto::{Claim, NodeId, NodeRef, StreamKey};
 use super::{
     TrackInfo,
     core::{Core, LinkId},
-    message::{LinkTrack, MAX_HOPS, PeerMessage, travels},
+    message::{LinkTrack, MAX_HOPS, PeerMessage, backlog, travels},
     streams::{Source, Waiter},
 };
 use crate::plane::{Command, EgressStart, Kind, Play, PlayId, Publish, PublishId};
@@ -273,6 +273,9 @@ impl Core {
             };
             let mut info = info.clone();
             info.extensions.retain(|extension| travels(extension.kind));
+            if info.kind == Kind::Video {
+                info.extensions.extend(backlog(&info.extensions));
+            }
             let (ssrc, rtx_ssrc) = (link.fresh_ssrc(), link.fresh_ssrc());
             LinkTrack { info, payload_type, ssrc, rtx_payload_type, rtx_ssrc }
         };
@@ -341,11 +344,12 @@ impl Core {
 }
 
 fn same_infos(tracks: &[LinkTrack], infos: &[TrackInfo]) -> bool {
+    // What a link adds follows from the rest.
     let travelling = |info: &TrackInfo| {
         let mut info = info.clone();
         info.extensions.retain(|extension| travels(extension.kind));
         info
     };
     tracks.len() == infos.len()
-        && tracks.iter().zip(infos).all(|(track, info)| track.info == travelling(info))
+        && tracks.iter().zip(infos).all(|(track, info)| travelling(&track.info) == travelling(info))
 }

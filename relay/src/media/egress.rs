@@ -11,9 +11,11 @@ use super::{
     clock::WallClock,
     departures::Departures,
     extension::{ExtensionIds, Own},
-    history::{Packet, PacketRef, Store},
+    history::{Packet, PacketRef},
     rtp::FIXED_HEADER_BYTES,
     sequence::{Renumber, Seen, SeenWindow, low},
+    start::LiveEdge,
+    store::Store,
 };
 use crate::plane::{Codec, EgressStart, EgressTrack, ExtensionKind, Kind, Play};
 
@@ -128,6 +130,20 @@ impl Egress {
         }
     }
 
+    /// Whether video can begin with this packet of the stream: nothing from there on was sent.
+    #[must_use]
+    pub fn may_begin_at(&self, sequence: u64) -> bool {
+        let before = |lane: &Lane| lane.last.is_none_or(|(_, highest)| highest < sequence);
+        self.lanes.iter().filter(|lane| lane.kind == Kind::Video).all(before)
+    }
+
+    /// The video that follows begins with old packets, up to this edge.
+    pub fn begin_behind(&mut self, edge: LiveEdge) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.kind == Kind::Video) {
+            lane.edge = Some(edge);
+        }
+    }
+
     /// How long [`Self::write`] would make a packet, without padding; `None` if it would not write it now.
     #[must_use]
     pub fn measure(&self, packet: &Packet<'_>) -> Option<usize> {
@@ -161,7 +177,7 @@ impl Egress {
         let index = lane.number(packet)?;
         let transport_sequence = lane.ids.id(ExtensionKind::TransportCc).map(|_| departures.number());
         let head = Head { payload_type: lane.payload_type, ssrc: lane.ssrc, sequence: low(index) };
-        let own = lane.own(transport_sequence, self.clock.abs_send_time(now));
+        let own = lane.own(packet, transport_sequence, self.clock.abs_send_time(now));
         let start =
             head.write(lane.timestamp(packet), packet, &lane.ids, &own, out).ok_or(Skipped::NoRoom(room))?;
         let end = start + packet.payload.len();
@@ -210,7 +226,7 @@ impl Egress {
         let out = out.get_mut(..bytes).ok_or(NotResent::NoRoom(room))?;
         let transport_sequence = lane.ids.id(ExtensionKind::TransportCc).map(|_| departures.number());
         let head = Head { payload_type: rtx.payload_type, ssrc: rtx.ssrc, sequence: low(rtx.next) };
-        let own = lane.own(transport_sequence, self.clock.abs_send_time(now));
+        let own = lane.own(&packet, transport_sequence, self.clock.abs_send_time(now));
         let start = head
             .write(lane.timestamp(&packet), &packet, &lane.ids, &own, out)
             .ok_or(NotResent::NoRoom(room))?;
@@ -265,6 +281,8 @@ pub(super) struct Lane {
     written: SeenWindow,
     /// First output number; `None` starts at the stream's own.
     first: Option<u64>,
+    /// Where the live edge was when its video began.
+    edge: Option<LiveEdge>,
     /// First output number behind the highest that was given, and the highest input.
     last: Option<(u64, u64)>,
     pub(super) timestamp_shift: u32,
@@ -304,6 +322,7 @@ impl Lane {
             line: Renumber::default(),
             written: SeenWindow::default(),
             first,
+            edge: None,
             last: None,
             timestamp_shift,
             packets: 0,
@@ -315,17 +334,25 @@ impl Lane {
         }
     }
 
-    fn own(&self, transport_sequence: Option<u16>, send_time: [u8; 3]) -> Own<'_> {
-        Own { mid: &self.mid, transport_sequence: transport_sequence.unwrap_or_default(), send_time }
+    fn own(&self, packet: &Packet<'_>, transport_sequence: Option<u16>, send_time: [u8; 3]) -> Own<'_> {
+        let edge = self.edge.filter(|_| self.ids.id(ExtensionKind::Backlog).is_some());
+        let backlog = edge.and_then(|edge| edge.backlog(packet));
+        Own { mid: &self.mid, transport_sequence: transport_sequence.unwrap_or_default(), send_time, backlog }
     }
 
     fn measure(&self, packet: &Packet<'_>) -> usize {
-        let own = self.own(None, [0; 3]);
+        let own = self.own(packet, None, [0; 3]);
         FIXED_HEADER_BYTES + self.ids.measure(&own, packet.extensions) + packet.payload.len()
     }
 
     fn timestamp(&self, packet: &Packet<'_>) -> u32 {
-        packet.meta.timestamp.wrapping_add(self.timestamp_shift)
+        // Between relays timestamps stay as they are.
+        let own = match (self.first, self.edge) {
+            (None, _) => packet.meta.timestamp,
+            (Some(_), Some(edge)) if packet.meta.id.sequence < edge.number => edge.press(packet),
+            (Some(_), _) => LiveEdge::told(packet).map_or(packet.meta.timestamp, |edge| edge.press(packet)),
+        };
+        own.wrapping_add(self.timestamp_shift)
     }
 
     /// Gives the packet its output number, once.

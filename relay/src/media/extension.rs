@@ -6,10 +6,13 @@
 use super::rtp::{FIXED_HEADER_BYTES, Header, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE};
 use crate::plane::{Extension, ExtensionKind};
 
+/// Length of the backlog extension.
+pub const BACKLOG_BYTES: usize = 6;
+
 /// Most bytes of extensions that are stored with a packet.
 pub const MAX_STORED_BYTES: usize = 320;
 
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 fn index(kind: ExtensionKind) -> usize {
     match kind {
@@ -23,16 +26,18 @@ fn index(kind: ExtensionKind) -> usize {
         ExtensionKind::VideoOrientation => 7,
         ExtensionKind::DependencyDescriptor => 8,
         ExtensionKind::PlayoutDelay => 9,
+        ExtensionKind::Backlog => 10,
     }
 }
 
 /// What is the publisher's own word and the player's too; the others belong to one transport.
-const PASSING: [ExtensionKind; 5] = [
+const PASSING: [ExtensionKind; 6] = [
     ExtensionKind::AbsCaptureTime,
     ExtensionKind::AudioLevel,
     ExtensionKind::VideoOrientation,
     ExtensionKind::DependencyDescriptor,
     ExtensionKind::PlayoutDelay,
+    ExtensionKind::Backlog,
 ];
 
 /// The ids of one track's negotiated extensions.
@@ -83,6 +88,14 @@ impl ExtensionIds {
         at
     }
 
+    /// Stored values under their ids here.
+    fn passing<'a>(&self, own: &Own<'_>, stored: &'a [u8]) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let replaced = own.backlog.is_some().then_some(index(ExtensionKind::Backlog) as u8);
+        stored_values(stored)
+            .filter(move |&(kind, _)| replaced != Some(kind))
+            .filter_map(|(kind, value)| Some((self.of_index(kind)?, value)))
+    }
+
     fn of_index(&self, index: u8) -> Option<u8> {
         self.ids.get(usize::from(index)).copied().filter(|&id| id != 0)
     }
@@ -96,6 +109,13 @@ fn stored_values(mut stored: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         stored = rest;
         Some((head[0], value))
     })
+}
+
+/// The stored value of a kind.
+#[must_use]
+pub fn stored(stored: &[u8], kind: ExtensionKind) -> Option<&[u8]> {
+    let wanted = index(kind) as u8;
+    stored_values(stored).find_map(|(found, value)| (found == wanted).then_some(value))
 }
 
 /// The stored value of a kind, to be changed in place.
@@ -120,6 +140,8 @@ pub struct Own<'a> {
     pub transport_sequence: u16,
     /// abs-send-time.
     pub send_time: [u8; 3],
+    /// How far behind the live edge the packet is; it takes the place of what is stored.
+    pub backlog: Option<[u8; BACKLOG_BYTES]>,
 }
 
 impl ExtensionIds {
@@ -128,6 +150,7 @@ impl ExtensionIds {
             (ExtensionKind::Mid, own.mid),
             (ExtensionKind::TransportCc, &sequence[..]),
             (ExtensionKind::AbsSendTime, &own.send_time[..]),
+            (ExtensionKind::Backlog, own.backlog.as_ref().map_or(&[][..], |backlog| &backlog[..])),
         ]
         .map(|(kind, value)| (self.ids[index(kind)], value))
         .into_iter()
@@ -151,10 +174,8 @@ impl ExtensionIds {
         for (id, value) in self.own(own, &[0; 2]) {
             add(id, value.len());
         }
-        for (kind, value) in stored_values(stored) {
-            if let Some(id) = self.of_index(kind) {
-                add(id, value.len());
-            }
+        for (id, value) in self.passing(own, stored) {
+            add(id, value.len());
         }
         match count {
             0 => (false, 0),
@@ -188,10 +209,8 @@ impl ExtensionIds {
         for (id, value) in self.own(own, &own.transport_sequence.to_be_bytes()) {
             put(id, value);
         }
-        for (kind, value) in stored_values(stored) {
-            if let Some(id) = self.of_index(kind) {
-                put(id, value);
-            }
+        for (id, value) in self.passing(own, stored) {
+            put(id, value);
         }
         block[at..].fill(0);
         out[0] |= 0x10;
@@ -236,7 +255,7 @@ mod tests {
             let header = Header::parse(&packet).unwrap();
             let mut stored = [0; MAX_STORED_BYTES];
             let length = publisher.store(&header, &packet, &mut stored);
-            let own = Own { mid: b"", transport_sequence: sequence, send_time: [0; 3] };
+            let own = Own { mid: b"", transport_sequence: sequence, send_time: [0; 3], backlog: None };
             let mut out = vec![0; 200];
             out[0] = 0x80;
             let end = player.write(&own, &stored[..length], &mut out).unwrap();

@@ -1,4 +1,4 @@
-//! The packets of a stream that can still be sent: one fixed ring per track, plaintext, numbered on the stream's line.
+//! The newest packets of a track: a fixed ring, plaintext, numbered on the stream's line.
 //!
 //! A batch names packets by [`PacketRef`]; fan-out copies out of here once per player, and so does an answer to a NACK.
 //! Invariant: [`History::get`] gives the packet of exactly that number, whole, or nothing.
@@ -140,44 +140,6 @@ impl History {
 
     fn slot(&self, sequence: u64) -> usize {
         (sequence % self.slots.len() as u64) as usize
-    }
-}
-
-/// The histories of one stream's tracks.
-#[derive(Debug)]
-pub struct Store {
-    audio: History,
-    video: History,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { audio: History::new(AUDIO_CAPACITY), video: History::new(VIDEO_CAPACITY) }
-    }
-}
-
-impl Store {
-    /// Stores a packet; a worker uses it for packets that another worker received.
-    pub fn insert(&mut self, packet: &Packet<'_>) -> Option<(&mut [u8], &mut [u8])> {
-        match packet.meta.id.kind {
-            Kind::Audio => self.audio.insert(packet),
-            Kind::Video => self.video.insert(packet),
-        }
-    }
-
-    /// The packet of that name, if it is still there.
-    #[must_use]
-    pub fn get(&self, id: PacketRef) -> Option<Packet<'_>> {
-        match id.kind {
-            Kind::Audio => self.audio.get(id.sequence),
-            Kind::Video => self.video.get(id.sequence),
-        }
-    }
-
-    /// Forgets everything: after a standstill nothing queued or kept is to be sent.
-    pub fn clear(&mut self) {
-        self.audio.clear();
-        self.video.clear();
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     clock::{Ntp, WallClock},
     extension::ExtensionIds,
     feedback::Feedback,
+    habit::Habit,
     nack::{Hope, MissingList},
     payload::{Inspected, descriptor_starts_keyframe, inspect},
     pli::KeyframeRequests,
@@ -24,6 +25,7 @@ use super::{
     rtcp::Message,
     rtp::{Header, RtpError, be16, be64},
     sequence::{Extended, Extender, Renumber, Seen, SeenWindow, low},
+    start::Backlog,
 };
 use crate::plane::{Codec, ExtensionKind, IngressTrack, Kind, Publish};
 
@@ -90,6 +92,8 @@ pub struct Arrival {
     pub repaired: bool,
     /// When it was captured, on the publisher's clock, if it says.
     pub captured: Option<Ntp>,
+    /// How far behind the live edge it is, if a relay sent it that kept it; in ticks.
+    pub ticks_behind: u32,
     /// Where its payload lies.
     pub payload: Range<usize>,
     /// What the payload says.
@@ -189,6 +193,13 @@ impl Ingress {
         }
     }
 
+    /// What is known of the publisher's answers to requests for keyframes.
+    #[must_use]
+    pub fn habit(&self) -> Habit {
+        let video = self.tracks.iter().find(|track| track.spec.kind == Kind::Video);
+        video.map_or(Habit::Unknown, |track| track.keyframes.habit())
+    }
+
     /// When media last arrived.
     #[must_use]
     pub fn last_media_at(&self) -> Option<Instant> {
@@ -264,8 +275,9 @@ impl Track {
     fn new(spec: IngressTrack) -> Self {
         Self {
             ids: ExtensionIds::new(&spec.extensions),
+            // A link names its SSRCs for good, and can be asked before anything came. A client may send with others.
+            ssrc: spec.ssrc.filter(|_| spec.mid.is_empty()),
             spec,
-            ssrc: None,
             extender: Extender::default(),
             seen: SeenWindow::default(),
             next: None,
@@ -388,9 +400,13 @@ impl Track {
             descriptor.map_or(inspected.keyframe, |d| descriptor_starts_keyframe(d) || inspected.keyframe);
         // Parameter sets and slices of one keyframe share a timestamp: it starts once.
         let keyframe = starts && self.last_keyframe != Some(header.timestamp);
+        let behind = self.ids.find(ExtensionKind::Backlog, &header, packet).and_then(Backlog::of);
         if keyframe {
             self.last_keyframe = Some(header.timestamp);
-            self.keyframes.arrived();
+            match (behind, self.last_at) {
+                (None, Some(now)) => self.keyframes.arrived(now),
+                (Some(_), _) | (None, None) => self.keyframes.settled(),
+            }
         }
         let captured = self.ids.find(ExtensionKind::AbsCaptureTime, &header, packet);
         Ok(Arrival {
@@ -402,6 +418,7 @@ impl Track {
             keyframe,
             repaired,
             captured: captured.filter(|value| value.len() >= 8).map(|value| Ntp(be64(value, 0))),
+            ticks_behind: behind.map_or(0, |backlog| backlog.ticks),
             payload,
             inspected,
             ids: self.ids,

@@ -7,7 +7,7 @@
 //!    retransmission, drops probes and duplicates, notes what is missing, and answers an [`ingress::Arrival`].
 //! 3. If [`router::Router::forwards`] that publish (the worker may remember the answer until the router says that
 //!    something changed), [`source::Source::accept`] puts the packet onto the stream's line (number, timestamp,
-//!    counters inside the payload) and keeps it in the stream's [`history::Store`]. The answer, a
+//!    counters inside the payload) and keeps it in the stream's [`store::Store`]. The answer, a
 //!    [`history::PacketRef`], is what a batch holds. Another worker with players of the stream gets the
 //!    [`history::Packet`]s (their `meta` is `Copy`, the rest are two byte slices) and inserts them into a store of its own.
 //! 4. At the end of the batch, player by player: [`egress::Egress::measure`] says how long each packet will be, so that
@@ -15,8 +15,8 @@
 //!    under [`egress::Written::index`], sends the run, and stamps [`departures::Departures::sent`].
 //!    [`egress::Skipped::AwaitsKeyframe`] means: call [`ingress::Ingress::want_keyframe`] of the publish that feeds the
 //!    stream; calling it for every packet is cheap and sends nothing twice.
-//! 5. A player that comes later starts with the packets that [`join::JoinPoint::packets`] names, if any; they are written
-//!    as in 4, and those of them that are still queued are [`egress::Skipped::Settled`] when their batch ends.
+//! 5. A player that comes later starts with old packets as [`start`] tells; they are written as in 4, and those of them
+//!    that are still queued are [`egress::Skipped::Settled`] when their batch ends.
 //!
 //! # What flows back
 //!
@@ -33,7 +33,7 @@
 //!
 //! [`router::Router`] answers a [`router::SourceChange`]: call [`source::Source::switch`] and the new publish's
 //! [`ingress::Ingress::want_keyframe_at_once`]; players notice nothing. After a standstill of the worker:
-//! [`router::Router::suspend_all`], [`history::Store::clear`], queued batches thrown away; when a publish's peer has
+//! [`router::Router::suspend_all`], [`store::Store::clear`], queued batches thrown away; when a publish's peer has
 //! proved itself anew, [`router::Router::confirm`], and if that says so, switch as above.
 
 pub mod arrivals;
@@ -42,9 +42,9 @@ pub mod departures;
 pub mod egress;
 pub mod extension;
 pub mod feedback;
+pub mod habit;
 pub mod history;
 pub mod ingress;
-pub mod join;
 pub mod nack;
 pub mod payload;
 pub mod player;
@@ -56,6 +56,8 @@ pub mod rtcp_write;
 pub mod rtp;
 pub mod sequence;
 pub mod source;
+pub mod start;
+pub mod store;
 pub mod timeline;
 
 #[cfg(test)]

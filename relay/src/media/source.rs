@@ -12,9 +12,10 @@ use thiserror::Error;
 use super::{
     clock::WallClock,
     extension::{MAX_STORED_BYTES, stored_mut},
-    history::{Packet, PacketMeta, PacketRef, Store},
+    history::{Packet, PacketMeta, PacketRef},
     ingress::{Arrival, SourceReport},
     payload::{set_base_layer, set_picture_id},
+    store::Store,
     timeline::{LinePoint, Timeline},
 };
 use crate::plane::{ExtensionKind, Kind};
@@ -122,6 +123,9 @@ impl Source {
             Kind::Video => &mut self.video,
         };
         let sequence = line.number(arrival, extensions)?;
+        if arrival.ticks_behind > 0 {
+            self.timeline.begins_behind(arrival.kind, arrival.ticks_behind);
+        }
         let timestamp =
             self.timeline.place(arrival.kind, now, arrival.timestamp, arrival.captured, arrival.clock_rate);
         let id = PacketRef { kind: arrival.kind, sequence };

@@ -80,6 +80,8 @@ struct Track {
     before: Option<Before>,
     /// Ticks still to be bent.
     slew: i32,
+    /// How far behind the live edge the first packet of this publish is.
+    behind: u32,
 }
 
 /// The NTP shift of the publish that feeds now, and whose line it was taken from.
@@ -114,8 +116,15 @@ impl Timeline {
             track.made = 0;
             track.heard = None;
             track.slew = 0;
+            track.behind = 0;
         }
         self.anchor = None;
+    }
+
+    /// The next packet of the track is so far behind the live edge. If a publish begins with it, not it but the live edge
+    /// goes on where the line was: what is behind has its time before that.
+    pub fn begins_behind(&mut self, kind: Kind, ticks: u32) {
+        self.track_mut(kind).behind = ticks;
     }
 
     /// The output timestamp of a packet.
@@ -241,11 +250,11 @@ impl Track {
                 let doubt = ticks(MAX_CAPTURE_DOUBT, self.clock_rate) as i64;
                 let by_capture = captured
                     .zip(last.captured)
-                    .map(|(new, old)| new.ticks_since(old, self.clock_rate))
+                    .map(|(new, old)| new.ticks_since(old, self.clock_rate) + i64::from(self.behind))
                     .filter(|ticks| (ticks - by_arrival).abs() <= doubt)
                     .map(|capture| capture.max(ticks(MIN_STEP, self.clock_rate) as i64));
                 let step = by_capture.unwrap_or(by_arrival);
-                last.rtp.wrapping_add(step as u32).wrapping_sub(timestamp)
+                last.rtp.wrapping_add(step as u32).wrapping_sub(timestamp.wrapping_add(self.behind))
             }
         };
         self.shifts[0] = Shift { since: timestamp, by };

@@ -7,6 +7,8 @@ use std::sync::{
 
 use metrics::{Counter, Gauge, Unit};
 
+use crate::media::start::GivenUp;
+
 /// Says what each metric is. Call it once, before the first scrape.
 pub fn describe() {
     use metrics::{describe_counter, describe_gauge};
@@ -34,6 +36,24 @@ pub fn describe() {
     ] {
         describe_counter!(name, unit, text);
     }
+    for (name, text) in [
+        ("waystation_relay_starts_total", "Plays whose video began, by what it began with."),
+        (
+            "waystation_relay_archives_given_up_total",
+            "Archives that were given up until the next keyframe, by reason.",
+        ),
+        (
+            "waystation_relay_keyframe_requests_refused_total",
+            "Requests for keyframes of players that asked too often.",
+        ),
+    ] {
+        describe_counter!(name, Unit::Count, text);
+    }
+    describe_gauge!(
+        "waystation_relay_archive_bytes",
+        Unit::Bytes,
+        "Old packets that are kept for players to start with."
+    );
     describe_gauge!(
         "waystation_relay_transports",
         Unit::Count,
@@ -57,6 +77,20 @@ pub enum Reason {
     /// It waited while the worker stood still.
     Stale,
 }
+
+/// What a play's video began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// A keyframe as it came.
+    Live,
+    /// A keyframe of a moment ago.
+    Young,
+    /// An old keyframe.
+    Old,
+}
+
+const BEGINNINGS: [&str; 3] = ["live", "young", "old"];
+const GIVEN_UP: [&str; 3] = ["hole", "too_much", "full"];
 
 const REASONS: [(Reason, &str); 6] = [
     (Reason::Stranger, "stranger"),
@@ -96,7 +130,11 @@ pub struct Counts {
     again: Count,
     standstills: Counter,
     dropped: [Count; REASONS.len()],
+    began: [Count; BEGINNINGS.len()],
+    given_up: [Count; GIVEN_UP.len()],
+    refused: Count,
     transports: Gauge,
+    archives: Gauge,
 }
 
 impl Default for Counts {
@@ -115,6 +153,13 @@ impl Default for Counts {
             again: Count::of(metrics::counter!("waystation_relay_retransmissions_total")),
             standstills: metrics::counter!("waystation_relay_standstills_total"),
             dropped: REASONS.map(|(_, name)| Count::of(dropped(name))),
+            began: BEGINNINGS
+                .map(|with| Count::of(metrics::counter!("waystation_relay_starts_total", "with" => with))),
+            given_up: GIVEN_UP.map(|why| {
+                Count::of(metrics::counter!("waystation_relay_archives_given_up_total", "reason" => why))
+            }),
+            refused: Count::of(metrics::counter!("waystation_relay_keyframe_requests_refused_total")),
+            archives: metrics::gauge!("waystation_relay_archive_bytes"),
             transports: metrics::gauge!("waystation_relay_transports"),
         }
     }
@@ -143,6 +188,26 @@ impl Counts {
         self.again.new += 1;
     }
 
+    /// A play's video began.
+    pub fn began(&mut self, with: Began) {
+        self.began[with as usize].new += 1;
+    }
+
+    /// An archive was given up.
+    pub fn gave_up(&mut self, why: GivenUp) {
+        self.given_up[why as usize].new += 1;
+    }
+
+    /// A player asked for too many keyframes.
+    pub fn refused_request(&mut self) {
+        self.refused.new += 1;
+    }
+
+    /// What all archives of the relay hold.
+    pub fn archives(&self, bytes: usize) {
+        self.archives.set(bytes as f64);
+    }
+
     /// Packets went no further.
     pub fn dropped(&mut self, reason: Reason, count: usize) {
         self.dropped[reason as usize].new += count as u64;
@@ -165,7 +230,8 @@ impl Counts {
         for count in [received_audio, received_video, received_bytes, sent, sent_bytes, calls, again] {
             count.flush();
         }
-        self.dropped.iter_mut().for_each(Count::flush);
+        let Self { dropped, began, given_up, refused, .. } = self;
+        dropped.iter_mut().chain(began).chain(given_up).chain([refused]).for_each(Count::flush);
     }
 
     /// Bytes of media sent since the last flush.

@@ -66,6 +66,8 @@ impl Worker {
                 player.flow = Flow::Idle;
             }
         }
+        self.look_again(slot, now);
+        let Some(stream) = self.streams.get_mut(slot) else { return };
         let points = match &stream.side {
             Side::Home { source, .. } if now >= stream.report_at => {
                 stream.report_at = now + REPORT_EVERY;

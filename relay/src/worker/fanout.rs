@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    count::Counts,
+    count::{Began, Counts},
     events::Events,
     outbox::{Outbox, PACKET_ROOM_BYTES},
     peer::{Peer, Phase},
@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     media::{
-        egress::{MAX_PADDING_BYTES, Skipped, Written},
-        history::{Packet, PacketRef, Store},
+        egress::{MAX_PADDING_BYTES, Written},
+        history::{Packet, PacketRef},
+        start::{LiveEdge, Standing},
+        store::Store,
     },
     plane::{Kind, PlaneEvent, PlayId},
     transport::{
@@ -60,49 +62,110 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Whether it has the keyframe that old packets begin with: who waits starts there at its own pace.
+    fn begins_old(&self) -> bool {
+        self.iter().any(|(packet, _)| packet.meta.keyframe && LiveEdge::told(packet).is_some())
+    }
+
     fn iter(&self) -> impl Iterator<Item = &(Packet<'a>, u8)> {
         self.packets.iter().flatten()
     }
 }
 
 /// What it takes to send to players.
-struct Way<'a> {
-    peers: &'a mut Slots<Peer>,
-    outbox: &'a mut Outbox,
-    socket: &'a mut MediaSocket,
-    counts: &'a mut Counts,
-    events: &'a mut Events,
-    now: Instant,
+pub(super) struct Way<'a> {
+    pub(super) peers: &'a mut Slots<Peer>,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) socket: &'a mut MediaSocket,
+    pub(super) counts: &'a mut Counts,
+    pub(super) events: &'a mut Events,
+    pub(super) now: Instant,
+}
+
+/// What of a batch a player does not get, or not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// Nothing that could be sent.
+    Nothing,
+    /// Its video waits for a keyframe.
+    Keyframe,
+    /// Old packets begin: it starts with them.
+    Start,
 }
 
 impl Way<'_> {
-    /// Sends a batch to a player, if its transport is up; whether it waits for a keyframe.
-    fn send(&mut self, play: PlayId, player: &mut Player, batch: &Batch<'_>) -> bool {
+    /// Sends a live batch to a player, if its transport is up.
+    fn live(&mut self, play: PlayId, player: &mut Player, batch: &Batch<'_>, begins_old: bool) -> Lacks {
+        match player.standing {
+            Standing::Live => {
+                self.send(play, player, batch.iter());
+                Lacks::Nothing
+            }
+            Standing::CatchingUp(_) => {
+                self.send(
+                    play,
+                    player,
+                    batch.iter().filter(|(packet, _)| packet.meta.id.kind == Kind::Audio),
+                );
+                Lacks::Nothing
+            }
+            Standing::Waiting { .. } | Standing::Unready { .. } if begins_old => {
+                self.send(
+                    play,
+                    player,
+                    batch.iter().filter(|(packet, _)| packet.meta.id.kind == Kind::Audio),
+                );
+                Lacks::Start
+            }
+            Standing::Waiting { .. } | Standing::Unready { .. } => {
+                self.send(play, player, batch.iter());
+                let is_up =
+                    matches!(self.peers.get_mut(player.peer).map(|p| &p.phase), Some(Phase::Up { .. }));
+                match player.egress.awaits_keyframe() {
+                    true if is_up => Lacks::Keyframe,
+                    true => Lacks::Nothing,
+                    false => {
+                        player.standing = Standing::Live;
+                        self.counts.began(Began::Live);
+                        Lacks::Nothing
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends packets to a player, if its transport is up; how many bytes left.
+    pub(super) fn send<'p>(
+        &mut self,
+        play: PlayId,
+        player: &mut Player,
+        packets: impl Iterator<Item = &'p (Packet<'p>, u8)>,
+    ) -> usize {
         let Self { peers, outbox, socket, counts, events, now } = self;
         let now = *now;
         let Some(Peer { phase: Phase::Up { addr, sealer, .. }, departures, beat, .. }) =
             peers.get_mut(player.peer)
         else {
-            return false;
+            return 0;
         };
-        let (mut sent, mut wants_keyframe) = (false, false);
-        for (packet, padding) in batch.iter() {
+        let mut sent_bytes = 0;
+        for (packet, padding) in packets {
             let room = outbox.room(socket, counts);
             let plain = &mut room[..PACKET_ROOM_BYTES - TAG_BYTES];
-            match player.egress.write(now, packet, *padding, departures, plain) {
-                Ok(Written { bytes, transport_sequence, .. }) => {
-                    let Some(sealed) = sealer.seal_rtp(room, bytes) else { continue };
-                    outbox.push(*addr, sealed);
-                    if let Some(number) = transport_sequence {
-                        departures.sent(now, number, sealed);
-                    }
-                    sent = true;
-                }
-                Err(Skipped::AwaitsKeyframe) => wants_keyframe = true,
-                Err(Skipped::NoTrack | Skipped::OtherCodec(_) | Skipped::Settled | Skipped::NoRoom(_)) => {}
+            // What is not written waits for a keyframe, is not for this player, or was sent before.
+            let Ok(Written { bytes, transport_sequence, .. }) =
+                player.egress.write(now, packet, *padding, departures, plain)
+            else {
+                continue;
+            };
+            let Some(sealed) = sealer.seal_rtp(room, bytes) else { continue };
+            outbox.push(*addr, sealed);
+            if let Some(number) = transport_sequence {
+                departures.sent(now, number, sealed);
             }
+            sent_bytes += sealed;
         }
-        if sent {
+        if sent_bytes > 0 {
             if let Some(beat) = beat {
                 beat.sent_at = now;
             }
@@ -111,7 +174,7 @@ impl Way<'_> {
                 Flow::Idle | Flow::Flowing { .. } => Flow::Flowing { at: now },
             };
         }
-        wants_keyframe
+        sent_bytes
     }
 }
 
@@ -122,47 +185,36 @@ impl Worker {
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.pending.take(now, &mut ids);
         }
-        let mut wants_keyframe = false;
+        let mut lacks = Lacks::Nothing;
         for chunk in ids.chunks(CHUNK) {
-            wants_keyframe |= self.send_chunk(slot, chunk, now);
+            match self.send_chunk(slot, chunk, now) {
+                Lacks::Nothing => {}
+                Lacks::Keyframe => lacks = Lacks::Keyframe,
+                Lacks::Start => self.look_again(slot, now),
+            }
         }
         ids.clear();
         self.batch = ids;
-        if wants_keyframe {
+        if lacks == Lacks::Keyframe {
             self.want_keyframe(slot, now);
         }
     }
 
-    /// Sends packets to all players; whether one of them waits for a keyframe.
-    fn send_chunk(&mut self, slot: usize, ids: &[PacketRef], now: Instant) -> bool {
+    /// Sends packets to all players; what one of them lacks.
+    fn send_chunk(&mut self, slot: usize, ids: &[PacketRef], now: Instant) -> Lacks {
         let Self { streams, peers, outbox, socket, counts, events, .. } = self;
-        let Some(Stream { store, players, .. }) = streams.get_mut(slot) else { return false };
+        let Some(Stream { store, players, .. }) = streams.get_mut(slot) else { return Lacks::Nothing };
         let batch = Batch::new(ids.iter().copied(), store);
+        let begins_old = batch.begins_old();
         let mut way = Way { peers, outbox, socket, counts, events, now };
-        let mut wants_keyframe = false;
+        let mut lacks = Lacks::Nothing;
         for (&play, player) in players.iter_mut() {
-            wants_keyframe |= way.send(play, player, &batch);
+            match way.live(play, player, &batch, begins_old) {
+                Lacks::Nothing => {}
+                found @ (Lacks::Keyframe | Lacks::Start) => lacks = found,
+            }
         }
-        wants_keyframe
-    }
-
-    /// A player whose transport is up starts at the last keyframe if it may, or else at the next, which is asked for.
-    pub(super) fn join(&mut self, slot: usize, play: PlayId, now: Instant) {
-        let Self { streams, peers, outbox, socket, counts, events, .. } = self;
-        let Some(Stream { store, players, join, .. }) = streams.get_mut(slot) else { return };
-        let Some(player) = players.get_mut(&play).filter(|player| player.egress.awaits_keyframe()) else {
-            return;
-        };
-        let packets = join.packets(now, store).unwrap_or_default();
-        let mut way = Way { peers, outbox, socket, counts, events, now };
-        for start in packets.clone().step_by(CHUNK) {
-            let chunk = start..packets.end.min(start + CHUNK as u64);
-            let ids = chunk.map(|sequence| PacketRef { kind: Kind::Video, sequence });
-            way.send(play, player, &Batch::new(ids, store));
-        }
-        if player.egress.awaits_keyframe() {
-            self.want_keyframe(slot, now);
-        }
+        lacks
     }
 
     /// Sends a packet again to a player that lacks it.
@@ -175,6 +227,7 @@ impl Worker {
             return;
         };
         let room = outbox.room(socket, counts);
+        player.standing.missed(now);
         let written = player.egress.retransmit(
             now,
             kind,

@@ -202,7 +202,7 @@ impl Worker {
                 self.events.tell(event);
                 let plays = peer.plays.clone();
                 for (play, stream) in plays {
-                    self.join(stream, play, now);
+                    self.start(stream, play, now);
                 }
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -282,8 +282,9 @@ impl Worker {
         for (stream_slot, play, outcome) in outcomes.drain(..) {
             match outcome {
                 Outcome::Resend { kind, output } => self.resend(stream_slot, play, kind, output, now),
-                Outcome::WantsKeyframe => self.want_keyframe(stream_slot, now),
-                Outcome::Reception(_) | Outcome::Estimate { .. } => {}
+                Outcome::WantsKeyframe => self.player_wants_keyframe(stream_slot, play, now),
+                Outcome::Reception(quality) => self.player_reports(stream_slot, play, &quality, now),
+                Outcome::Estimate { .. } => {}
             }
         }
         self.outcomes = outcomes;

@@ -16,7 +16,12 @@ use waystation_proto::{Claim, StreamKey};
 
 use super::routes::{Proof, WorkerId};
 use crate::{
-    media::{history::PacketMeta, timeline::LinePoint},
+    media::{
+        habit::Habit,
+        history::PacketMeta,
+        start::{Chunk, Start},
+        timeline::LinePoint,
+    },
     plane::{
         ClientTransport, IceCredentials, Kind, LinkTransport, Play, PlayId, Publish, PublishId, TransportId,
     },
@@ -74,6 +79,12 @@ pub enum Mail {
     WantKeyframe(StreamKey),
     /// To a worker with players of a stream whose home is elsewhere: another publish feeds it, or none.
     SourceChanged(u64),
+    /// To a worker that begins to keep a stream whose home is elsewhere: what its players may start with.
+    Start(u64, Start),
+    /// To a worker that keeps a stream whose home is elsewhere: what leaves the ring.
+    Chunk(u64, Arc<Chunk>),
+    /// To a worker with players of a stream whose home is elsewhere: what is known of its publisher.
+    Habit(u64, Habit),
     /// To a worker with players of a stream whose home is elsewhere: its sender reports are due.
     Report(u64, LinePoints),
     /// To every other worker: an address is that of a transport on this one.

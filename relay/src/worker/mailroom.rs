@@ -1,10 +1,6 @@
 //! Commands and news, one by one: transports, publishes, plays and streams come and go.
 
-use std::{
-    ops::ControlFlow,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{ops::ControlFlow, sync::atomic::Ordering, time::Instant};
 
 use aws_lc_rs::rand;
 use waystation_proto::StreamKey;
@@ -17,15 +13,12 @@ use super::{
     stream::{Flow, Pending, Player, REPORT_EVERY, Side, Stream},
 };
 use crate::{
-    media::{egress::Egress, history::Store, join::JoinPoint, source::Source},
+    media::{egress::Egress, habit::Habit, pli::Budget, source::Source, start::Standing, store::Store},
     plane::{
         ClientTransport, IceCredentials, LinkTransport, PlaneEvent, Play, PlayId, TransportEnd, TransportId,
     },
     transport::srtp::{Opener, Profile, Sealer, SessionKeys},
 };
-
-/// Within this time from its play a client's transport is usually up.
-const USUAL_SETUP: Duration = Duration::from_millis(200);
 
 impl Worker {
     /// Does what mail says. Breaks at [`Mail::Stop`].
@@ -78,7 +71,20 @@ impl Worker {
             Mail::SourceChanged(number) => {
                 let slot = self.replicas.get(&number).copied();
                 if let Some(stream) = slot.and_then(|slot| self.streams.get_mut(slot)) {
-                    stream.join.forget();
+                    stream.store.forget_start();
+                }
+            }
+            Mail::Start(number, start) => self.take_over_start(number, start, now),
+            Mail::Chunk(number, chunk) => {
+                let slot = self.replicas.get(&number).copied();
+                if let Some(stream) = slot.and_then(|slot| self.streams.get_mut(slot)) {
+                    stream.store.adopt(chunk);
+                }
+            }
+            Mail::Habit(number, habit) => {
+                let slot = self.replicas.get(&number).copied();
+                if let Some(stream) = slot.and_then(|slot| self.streams.get_mut(slot)) {
+                    stream.habit = habit;
                 }
             }
             Mail::Report(number, points) => {
@@ -188,20 +194,17 @@ impl Worker {
         peer.plays.insert(play.id, slot);
         self.play_of.insert(play.id, (slot, peer_slot));
         let egress = Egress::new(play, self.shared.clock, random_seed());
+        let is_link = matches!(peer.kind, PeerKind::Link);
+        let standing =
+            if is_link { Standing::Unready { asked_at: None } } else { Standing::Waiting { asked_at: None } };
         if let Some(stream) = self.streams.get_mut(slot) {
-            stream.players.insert(play.id, Player { peer: peer_slot, egress, flow: Flow::Idle });
+            let requests = Budget::default();
+            let player = Player { peer: peer_slot, egress, standing, requests, flow: Flow::Idle };
+            stream.players.insert(play.id, player);
         }
-        match self.peers.get(peer_slot).map(|peer| (&peer.kind, &peer.phase)) {
-            Some((PeerKind::Client { .. }, Phase::Up { .. })) => self.join(slot, play.id, now),
-            Some((PeerKind::Client { .. }, Phase::Unreachable | Phase::Shaking { .. })) => {
-                // It joins when it is up; a keyframe is asked for now if there will be none to start at.
-                let start = self.streams.get(slot).and_then(|s| s.join.packets(now + USUAL_SETUP, &s.store));
-                if start.is_none() {
-                    self.want_keyframe(slot, now);
-                }
-            }
-            // The relay behind a link does not know its SSRCs yet: what is sent at once would be lost.
-            Some((PeerKind::Link, _)) | None => self.want_keyframe(slot, now),
+        match self.peers.get(peer_slot).map(|peer| &peer.phase) {
+            Some(Phase::Up { .. }) if !is_link => self.start(slot, play.id, now),
+            Some(_) | None => self.prepare_start(slot, play.id, now),
         }
         self.arm_stream(slot, now);
     }
@@ -234,7 +237,7 @@ impl Worker {
             key: key.clone(),
             side,
             store: Store::default(),
-            join: JoinPoint::default(),
+            habit: Habit::Unknown,
             players: std::collections::BTreeMap::new(),
             pending: Pending::default(),
             report_at: now + REPORT_EVERY,
@@ -270,9 +273,7 @@ impl Worker {
         if let Some(Stream { side: Side::Home { watchers, .. }, .. }) = self.streams.get_mut(slot) {
             watchers.push((worker, number));
             let watcher = watchers.len() - 1;
-            if !self.hand_over_start(slot, watcher, now) {
-                self.want_keyframe(slot, now);
-            }
+            self.hand_over_start(slot, watcher);
         }
         self.arm_stream(slot, now);
     }

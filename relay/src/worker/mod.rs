@@ -15,6 +15,7 @@ mod routes;
 mod run;
 mod slots;
 mod start;
+mod starting;
 mod stream;
 mod timers;
 mod wait;

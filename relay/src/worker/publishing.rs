@@ -61,14 +61,15 @@ impl Worker {
         for (&id, publisher) in self.publishers.iter_mut().filter(|(_, publisher)| publisher.stream == slot) {
             publisher.forwards = self.router.forwards(id);
         }
-        if let Some(Stream { side: Side::Home { watchers, .. }, join, .. }) = self.streams.get_mut(slot) {
-            join.forget();
+        if let Some(Stream { side: Side::Home { watchers, .. }, store, .. }) = self.streams.get_mut(slot) {
+            store.forget_start();
             for &(worker, number) in watchers.iter() {
                 if let Some(Some(other)) = self.others.get(usize::from(worker)) {
                     other.mailbox.send(Mail::SourceChanged(number));
                 }
             }
         }
+        self.learn_habit(slot);
         if let Some(publish) = change.publish {
             self.switch(publish, now);
         }
@@ -130,19 +131,26 @@ impl Worker {
     fn accept(&mut self, slot: usize, arrival: &Arrival, packet: &[u8], now: Instant) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let Side::Home { source, watchers } = &mut stream.side else { return };
+        let watchers = watchers.len();
         let Ok(id) = source.accept(now, arrival, packet, &mut stream.store) else {
             // Video waits for the keyframe that the switch asked for.
             return;
         };
-        stream.join.stored(now, id, arrival.keyframe);
-        for index in 0..watchers.len() {
+        stored(stream, id, now);
+        for index in 0..watchers {
             self.hand_over(slot, index, id);
+        }
+        if id.kind == Kind::Video {
+            self.keep(slot, now);
+            if arrival.keyframe {
+                self.learn_habit(slot);
+            }
         }
         self.pend(slot, id, arrival.marker || arrival.repaired, now);
     }
 
     /// Sends a stored packet to a worker with players.
-    fn hand_over(&mut self, slot: usize, watcher: usize, id: PacketRef) {
+    pub(super) fn hand_over(&mut self, slot: usize, watcher: usize, id: PacketRef) {
         let Self { streams, others, counts, .. } = self;
         let Some(Stream { side: Side::Home { watchers, .. }, store, .. }) = streams.get(slot) else { return };
         let (Some(&(worker, number)), Some(packet)) = (watchers.get(watcher), store.get(id)) else { return };
@@ -158,16 +166,6 @@ impl Worker {
         }
     }
 
-    /// A worker that begins to watch a stream gets what its players may start with. Whether there is anything.
-    pub(super) fn hand_over_start(&mut self, slot: usize, watcher: usize, now: Instant) -> bool {
-        let Some(Stream { store, join, .. }) = self.streams.get(slot) else { return false };
-        let Some(packets) = join.packets(now, store) else { return false };
-        for sequence in packets {
-            self.hand_over(slot, watcher, PacketRef { kind: Kind::Video, sequence });
-        }
-        true
-    }
-
     /// A packet of a stream whose home is elsewhere.
     pub(super) fn replica_packet(
         &mut self,
@@ -181,7 +179,7 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let Some((extensions, payload)) = bytes.split_at_checked(extension_bytes) else { return };
         if stream.store.insert(&Packet { meta, extensions, payload }).is_some() {
-            stream.join.stored(now, meta.id, meta.keyframe);
+            stream.store.stored(now, meta);
             self.pend(slot, meta.id, meta.marker, now);
         }
     }
@@ -237,7 +235,7 @@ impl Worker {
         }
     }
 
-    fn arm_publish(&mut self, publish: PublishId) {
+    pub(super) fn arm_publish(&mut self, publish: PublishId) {
         let at = self.publishers.get(&publish).and_then(|publisher| publisher.ingress.next_feedback_at());
         if let Some(at) = at {
             self.timers.arm(Timer::Publish(publish), at);
@@ -263,10 +261,20 @@ impl Worker {
                 self.parcel_to(carrier, Contents::Feedback(publish), &compound[..length], &[]);
             }
         }
+        if let Some(slot) = self.publishers.get(&publish).map(|publisher| publisher.stream) {
+            self.learn_habit(slot);
+        }
         // What could not be written now is not tried again in this round.
         let at = self.publishers.get(&publish).and_then(|publisher| publisher.ingress.next_feedback_at());
         if let Some(at) = at {
             self.timers.arm(Timer::Publish(publish), at.max(now + MIN_TIMER));
         }
+    }
+}
+
+/// A packet is in the store as it stays.
+fn stored(stream: &mut Stream, id: PacketRef, now: Instant) {
+    if let Some(meta) = stream.store.get(id).map(|packet| packet.meta) {
+        stream.store.stored(now, meta);
     }
 }

@@ -26,7 +26,7 @@ use super::{
     wait,
 };
 use crate::{
-    media::{clock::WallClock, history::PacketRef, player::Outcome, router::Router},
+    media::{clock::WallClock, history::PacketRef, player::Outcome, router::Router, start::Account},
     plane::{PlayId, PublishId, TransportId},
     transport::{
         DatagramKind,
@@ -66,6 +66,8 @@ pub struct Shared {
     pub cname: Arc<str>,
     /// Numbers of replicas.
     pub next_replica: AtomicU64,
+    /// What is kept for players to start with.
+    pub archives: Arc<Account>,
 }
 
 /// Another worker, as this one reaches it.
@@ -122,6 +124,8 @@ pub enum Timer {
     Publish(PublishId),
     /// A stream's slot.
     Stream(usize),
+    /// A stream's slot: players of it are on their way to the live edge.
+    Start(usize),
 }
 
 /// A worker.
@@ -270,6 +274,7 @@ impl Worker {
                 Timer::Peer(slot) => self.peer_due(slot, now),
                 Timer::Publish(publish) => self.publish_due(publish, now),
                 Timer::Stream(slot) => self.stream_due(slot, now),
+                Timer::Start(slot) => self.starts_due(slot, now),
             }
         }
         while let Some(slot) = self.due.pop() {
@@ -317,7 +322,6 @@ impl Worker {
         for (_, stream) in self.streams.iter_mut() {
             stream.pending.clear();
             stream.store.clear();
-            stream.join.forget();
         }
         self.due.clear();
         let mut thrown = 0;
@@ -342,6 +346,7 @@ impl Worker {
         let busy = used.as_secs_f64() / elapsed.as_secs_f64();
         let bits = self.counts.new_sent_bytes() as f64 * 8.0 / elapsed.as_secs_f64();
         self.load.set((busy * 1_000.0) as u32, bits as u64);
+        self.counts.archives(self.shared.archives.held_bytes());
         self.counts.flush();
     }
 

@@ -19,7 +19,10 @@ use super::{
     run::{Other, Parts, RING_PARCELS, Shared, Worker},
 };
 use crate::{
-    media::clock::WallClock,
+    media::{
+        clock::WallClock,
+        start::{Account, STORE_BYTES},
+    },
     plane::PlaneEvent,
     transport::{dtls::Identity, socket::MediaSocket},
 };
@@ -41,6 +44,7 @@ pub(super) fn start(config: PlaneConfig) -> Result<(Handle, channel::Receiver<Pl
         ssrc: random_seed() as u32 | 1,
         cname: format!("{:016x}", random_seed()).into(),
         next_replica: AtomicU64::new(1),
+        archives: Arc::new(Account::new(STORE_BYTES)),
     });
     let boxes: Vec<(Mailbox, mpsc::Receiver<Mail>)> =
         (0..workers).map(|_| Mailbox::new()).collect::<io::Result<_>>().map_err(PlaneError::Thread)?;

@@ -13,10 +13,8 @@ use waystation_proto::StreamKey;
 use super::routes::WorkerId;
 use crate::{
     media::{
-        egress::Egress,
-        history::{PacketRef, Store},
-        join::JoinPoint,
-        source::Source,
+        egress::Egress, habit::Habit, history::PacketRef, pli::Budget, source::Source, start::Standing,
+        store::Store,
     },
     plane::{Kind, PlayId},
 };
@@ -40,10 +38,10 @@ pub struct Stream {
     pub key: StreamKey,
     /// Home or replica.
     pub side: Side,
-    /// What can still be sent.
+    /// What can still be sent, and what new players start with.
     pub store: Store,
-    /// Where new players start.
-    pub join: JoinPoint,
+    /// Whether its publisher answers requests for keyframes.
+    pub habit: Habit,
     /// Players of this worker.
     pub players: BTreeMap<PlayId, Player>,
     /// Packets that wait to be sent.
@@ -76,6 +74,10 @@ pub struct Player {
     pub peer: usize,
     /// What it gets.
     pub egress: Egress,
+    /// How far its video is.
+    pub standing: Standing,
+    /// How often it may ask for a keyframe.
+    pub requests: Budget,
     /// Whether it gets media.
     pub flow: Flow,
 }

@@ -2,8 +2,8 @@
 
 use waystation_proto::Claim;
 use waystation_relay::plane::{
-    Codec, CodecSpec, Command, CongestionFeedback, EgressStart, EgressTrack, IngressTrack, Kind, Play,
-    PlayId, Publish, PublishId, TransportId,
+    Codec, CodecSpec, Command, CongestionFeedback, EgressStart, EgressTrack, Extension, ExtensionKind,
+    IngressTrack, Kind, Play, PlayId, Publish, PublishId, TransportId,
 };
 
 use crate::{
@@ -31,7 +31,7 @@ pub fn join(origin: &mut Scene, edge: &mut Scene) {
             ssrc: SSRC,
             rtx_ssrc: SSRC + 1,
             mid: String::new(),
-            extensions: vec![],
+            extensions: vec![Extension { id: 1, kind: ExtensionKind::Backlog }],
             nack: true,
         }],
         start: EgressStart::Passthrough,
@@ -48,7 +48,7 @@ pub fn join(origin: &mut Scene, edge: &mut Scene) {
             rtx_payload_type: Some(97),
             ssrc: Some(SSRC),
             rtx_ssrc: Some(SSRC + 1),
-            extensions: vec![],
+            extensions: vec![Extension { id: 1, kind: ExtensionKind::Backlog }],
             nack: true,
             pli: true,
             feedback: CongestionFeedback::None,

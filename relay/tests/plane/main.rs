@@ -2,6 +2,7 @@
 
 mod cases;
 mod link;
+mod old;
 mod peer;
 mod scene;
 mod starts;

@@ -25,6 +25,8 @@ pub const RTX_PT: u8 = 97;
 /// What players see the video's SSRC as is this plus their number.
 const PLAYER_SSRC: u32 = 0x1000;
 const PUBLISHER_SSRC: u32 = 0x2000;
+/// Mark of a frame from before what a test is about.
+pub const BEFORE: u8 = 255;
 
 pub fn stream(name: &str) -> StreamKey {
     StreamKey { room: RoomId::new("room").unwrap(), stream: StreamId::new(name).unwrap() }
@@ -44,6 +46,8 @@ pub struct Client {
     pub ssrc: u32,
     sequence: u16,
     timestamp: u32,
+    /// Sequence numbers and timestamps of the media that it received.
+    pub stamps: Vec<(u16, u32)>,
 }
 
 impl Scene {
@@ -127,14 +131,15 @@ impl Scene {
         if let Some(claim) = claim {
             self.plane.send(Command::Activate { publish, claim });
         }
-        Client { peer: self.shake(check, role), id: transport.0, ssrc, sequence: 65_530, timestamp: 7_000 }
+        let peer = self.shake(check, role);
+        Client { peer, id: transport.0, ssrc, sequence: 65_530, timestamp: 7_000, stamps: Vec::new() }
     }
 
     /// A player that is up.
     pub fn player(&mut self, role: DtlsRole, beat: Option<Duration>) -> Client {
         let (transport, peer) = self.connect(role, beat);
         let ssrc = self.play(transport);
-        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }
+        Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0, stamps: Vec::new() }
     }
 
     /// A player whose transport is up before its play begins, and what happens in between.
@@ -142,7 +147,7 @@ impl Scene {
         let (transport, peer) = self.connect(DtlsRole::Client, None);
         let happened = meanwhile(self);
         let ssrc = self.play(transport);
-        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }, happened)
+        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0, stamps: Vec::new() }, happened)
     }
 
     /// A player whose play begins before its transport is up, and what happens in between.
@@ -151,7 +156,7 @@ impl Scene {
         let ssrc = self.play(transport);
         let happened = meanwhile(self);
         let peer = self.shake(check, DtlsRole::Client);
-        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0 }, happened)
+        (Client { peer, id: transport.0, ssrc, sequence: 0, timestamp: 0, stamps: Vec::new() }, happened)
     }
 
     fn play(&mut self, transport: TransportId) -> u32 {
@@ -287,6 +292,12 @@ impl Client {
         None
     }
 
+    /// What has arrived after a few milliseconds.
+    pub fn wait_a_moment(&mut self) -> Vec<Got> {
+        std::thread::park_timeout(Duration::from_millis(10));
+        self.arrived()
+    }
+
     /// What has arrived and was not taken yet.
     pub fn arrived(&mut self) -> Vec<Got> {
         self.peer.socket.set_nonblocking(true).unwrap();
@@ -306,7 +317,14 @@ impl Client {
             _ if (192..=223).contains(&datagram[1]) => {
                 Some(Got::Rtcp(self.peer.open.decrypt_rtcp(datagram).expect("RTCP opens").to_vec()))
             }
-            _ => Some(media(&self.peer.open.decrypt_rtp(datagram).expect("RTP opens"), self.ssrc)),
+            _ => {
+                let packet = self.peer.open.decrypt_rtp(datagram).expect("RTP opens");
+                let got = media(&packet, self.ssrc);
+                if let Got::Media(sequence, _) = &got {
+                    self.stamps.push((*sequence, u32::from_be_bytes(packet[4..8].try_into().unwrap())));
+                }
+                Some(got)
+            }
         }
     }
 
@@ -336,9 +354,16 @@ impl Got {
     /// The mark of media behind the keyframes of the start.
     pub fn mark(&self) -> Option<Mark> {
         match self {
-            Self::Media(sequence, payload) if payload[7] > 0 => Some((*sequence, payload[7], payload[8])),
+            Self::Media(sequence, payload) if !matches!(payload[7], 0 | BEFORE) => {
+                Some((*sequence, payload[7], payload[8]))
+            }
             Self::Media(..) | Self::Again(..) | Self::Rtcp(_) | Self::Closed => None,
         }
+    }
+
+    /// Whether it is media with this mark.
+    pub fn is_marked(&self, mark: u8) -> bool {
+        matches!(self, Self::Media(_, payload) if payload[7] == mark)
     }
 
     /// Whether it is a request for a keyframe.

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use waystation_proto::Claim;
 use waystation_relay::{
-    media::join::MAX_AGE,
+    media::start::YOUNG,
     plane::{Command, DtlsRole, PlaneEvent, PublishId},
 };
 
 use crate::{
-    scene::{Client, Got, LIMIT, Mark, Scene, start},
+    scene::{BEFORE, Client, Got, LIMIT, Mark, Scene, start},
     takes::{Take, play, play_in_time},
 };
 
@@ -19,7 +19,7 @@ fn was_asked_for_a_keyframe(publisher: &mut Client) -> bool {
     std::iter::from_fn(|| publisher.receive()).fold(false, |asked, got| asked | got.is_keyframe_request())
 }
 
-/// A publisher and a player; the last keyframe is too old to start at, and nobody wants one.
+/// A publisher and a player; the last keyframe is not young, and nobody wants one.
 fn stream_without_a_start(scene: &mut Scene) -> (Client, Client) {
     let mut publisher = scene.publisher(DtlsRole::Client, Claim::of_epoch(1));
     let mut player = scene.player(DtlsRole::Client, None);
@@ -28,13 +28,13 @@ fn stream_without_a_start(scene: &mut Scene) -> (Client, Client) {
     (publisher, player)
 }
 
-/// Waits until the last keyframe is no start any more.
+/// Waits until the last keyframe is not young any more.
 pub fn outlast_the_keyframe(publisher: &mut Client, player: &mut Client) {
     // What was sent before has been taken when this is there.
-    publisher.send_frame(false, 1, 200);
-    player.marks(1);
+    publisher.send_frame(false, 1, BEFORE);
+    player.wait("the last frame before", |got| got.is_marked(BEFORE).then_some(()));
     let started = Instant::now();
-    while started.elapsed() <= MAX_AGE {
+    while started.elapsed() <= YOUNG {
         let _ = was_asked_for_a_keyframe(publisher);
     }
 }
@@ -67,7 +67,7 @@ fn starts_at_the_keyframe(publisher: &mut Client, player: &mut Client, passed: I
         is_asked = publisher.arrived().iter().any(Got::is_keyframe_request);
         marks.extend(player.arrived().iter().filter_map(Got::mark));
     }
-    if passed.elapsed() > MAX_AGE {
+    if passed.elapsed() > YOUNG {
         return Take::TooSlow;
     }
     assert!(!is_asked, "there was a keyframe to start at");
@@ -139,7 +139,7 @@ fn a_player_that_comes_up_after_a_change_of_source_gets_nothing_of_the_old_one()
             "the player's transport",
             |event| matches!(event, PlaneEvent::TransportUp { transport, .. } if transport.0 == player.id),
         );
-        if passed.elapsed() > MAX_AGE {
+        if passed.elapsed() > YOUNG {
             return Take::TooSlow;
         }
         assert!(player.receive().is_none());

@@ -8,9 +8,10 @@ use super::{
     clock::WallClock,
     departures::Departures,
     egress::Egress,
-    history::{PacketRef, Store},
+    history::PacketRef,
     ingress::{Arrival, Dropped, Ingress, IngressConfig},
     source::{Held, Source},
+    store::Store,
 };
 use crate::plane::{
     Codec, CodecSpec, CongestionFeedback, EgressStart, EgressTrack, Extension, ExtensionKind, IngressTrack,

@@ -152,7 +152,8 @@ fn extensions(offered: &[Extension], arriving: &[Extension]) -> Vec<Extension> {
         ExtensionKind::Rid
         | ExtensionKind::RepairedRid
         | ExtensionKind::TransportCc
-        | ExtensionKind::AbsSendTime => false,
+        | ExtensionKind::AbsSendTime
+        | ExtensionKind::Backlog => false,
     };
     offered.iter().filter(wanted).cloned().collect()
 }

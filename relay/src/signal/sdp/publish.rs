@@ -116,7 +116,7 @@ fn take(
 /// the one that is used.
 fn extensions(offered: &[Extension], feedback: CongestionFeedback) -> Vec<Extension> {
     let wanted = |extension: &&Extension| match extension.kind {
-        ExtensionKind::Rid | ExtensionKind::RepairedRid => false,
+        ExtensionKind::Rid | ExtensionKind::RepairedRid | ExtensionKind::Backlog => false,
         ExtensionKind::TransportCc => feedback == CongestionFeedback::TransportCc,
         ExtensionKind::AbsSendTime => feedback == CongestionFeedback::Remb,
         ExtensionKind::Mid
